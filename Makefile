@@ -1,0 +1,106 @@
+# Understudy. `make help` lists the targets. V=1 shows commands, DEVELOPER=1 makes warnings errors,
+# SANITIZE=address,undefined builds with sanitizers into a directory of its own.
+
+BUILD   ?= build$(if $(SANITIZE),-san)
+DESTDIR ?=
+PREFIX  ?= /usr
+CC      ?= gcc
+PKGS    := libevent libevent_pthreads libprotobuf-c liblz4 libxxhash
+XENLIBS := -lxenctrl -lxencall -lxenforeignmemory -lxenevtchn -lxengnttab -lxenstore
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter
+CFLAGS  ?= -O2 -g
+VERSION := $(shell cat VERSION)
+ALL_CFLAGS := -std=gnu11 $(CFLAGS) $(WARN) $(if $(DEVELOPER),-Werror) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) \
+	-fno-omit-frame-pointer -D_GNU_SOURCE -DUNDERSTUDY_VERSION='"$(VERSION)"' -I. -I$(BUILD)/proto \
+	$(shell pkg-config --cflags $(PKGS)) -MMD -MP
+ALL_LIBS := $(XENLIBS) $(shell pkg-config --libs $(PKGS)) -linih -lpthread -lm
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-8s %s\n' '$(1)' '$(2)')
+
+# A program's main() is in PROGRAM_main.c; everything else goes into one archive that programs and tests link.
+FOLDERS := common vmm netbuf pvdrivers pvdrivers/net checkpoint replicator cli
+PROTOS  := checkpoint/worker.proto $(wildcard replicator/*.proto)
+PROTO_C := $(PROTOS:%.proto=$(BUILD)/proto/%.pb-c.c)
+SOURCES := $(filter-out %_main.c,$(foreach d,$(FOLDERS),$(wildcard $(d)/*.c)))
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(PROTO_C:%.c=%.o)
+CORE    := $(BUILD)/libunderstudy.a
+WORKER   := $(BUILD)/understudy-worker
+DAEMON   := $(BUILD)/understudyd
+CLI      := $(BUILD)/understudy
+SHELL_PROGRAM := $(BUILD)/understudy-shell
+PROGRAMS := $(foreach p,checkpoint/worker_main.c replicator/daemon_main.c cli/cli_main.c vmm/shell_main.c,$(wildcard $(p)))
+BINARIES := $(if $(filter checkpoint/%,$(PROGRAMS)),$(WORKER)) $(if $(filter replicator/%,$(PROGRAMS)),$(DAEMON)) \
+	$(if $(filter cli/%,$(PROGRAMS)),$(CLI)) $(if $(filter vmm/%,$(PROGRAMS)),$(SHELL_PROGRAM))
+UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+.PHONY: all unit fuzz clean install hypervisor help
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(BINARIES)	## build the programs
+
+help:	## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##/\1	/p' Makefile | expand -t 20
+
+$(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h: %.proto
+	$(call say,PROTOC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)protoc-c --c_out=$(BUILD)/proto $<
+
+$(BUILD)/proto/%.o: $(BUILD)/proto/%.c
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -Wno-shadow -c -o $@ $<
+
+$(BUILD)/%.o: %.c | $(PROTO_C:%.c=%.h)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(CORE): $(OBJECTS)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(WORKER): $(BUILD)/checkpoint/worker_main.o $(CORE)
+$(DAEMON): $(BUILD)/replicator/daemon_main.o $(CORE)
+$(CLI): $(BUILD)/cli/cli_main.o $(CORE)
+$(SHELL_PROGRAM): $(BUILD)/vmm/shell_main.o $(CORE)
+$(SHELL_PROGRAM): EXTRA_LIBS := -lxenlight -lxentoollog
+$(BINARIES):
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(EXTRA_LIBS) $(ALL_LIBS)
+
+$(BUILD)/tests/%: tests/unit/%.c $(CORE)
+	$(call say,TEST,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(CORE) -lcmocka $(ALL_LIBS)
+
+unit: $(UNIT)	## build and run the unit tests
+	$(Q)for t in $(UNIT); do $$t || exit 1; done
+
+# Fuzz targets compile their sources themselves: tests/fuzz/fuzz_X.c names them in a first line `// sources: a.c b.c`.
+FUZZ_CC ?= clang
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(PROTO_C)
+	$(call say,FUZZ,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+		-o $@ $< $$(sed -n 's@^// sources: @@p' $< | sed 's@BUILD@$(BUILD)@g') $(ALL_LIBS)
+
+fuzz: $(FUZZ)	## build the fuzz targets
+
+hypervisor:	## build our Xen and xenstored (.deb in build/hypervisor)
+	$(Q)vmm/hypervisor/build.sh build/hypervisor
+
+install: all	## install below DESTDIR
+	install -D -t $(DESTDIR)$(PREFIX)/sbin $(DAEMON)
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(CLI)
+	install -D -t $(DESTDIR)$(PREFIX)/lib/understudy $(WORKER) $(SHELL_PROGRAM)
+	install -D -m 644 -t $(DESTDIR)/lib/systemd/system deploy/systemd/understudyd.service
+	install -D -m 644 -t $(DESTDIR)/etc/understudy deploy/understudy.conf
+
+clean:	## remove what was built, except images and hypervisor
+	rm -rf build-san build/common build/vmm build/netbuf build/pvdrivers build/checkpoint build/replicator build/cli \
+		build/proto build/tests build/fuzz build/libunderstudy.a $(BINARIES)
+
+-include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/*/*_main.d) $(wildcard $(BUILD)/tests/*.d)

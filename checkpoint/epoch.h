@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One captured epoch between the capture (which fills it while the guest stands still) and the sender (which encodes it while the
+ * guest runs again). Allocated once, reused; the page area is page aligned.
+ */
+#ifndef CHECKPOINT_EPOCH_H
+#define CHECKPOINT_EPOCH_H
+
+#include "common/buf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum epoch_flag {
+	EPOCH_SYNC = 1 << 0,	/* part of the baseline: applied as it comes, never activated from */
+	EPOCH_FIRST = 1 << 1,	/* completes the baseline: the first that may be activated */
+	EPOCH_FINAL = 1 << 2,	/* the guest stays paused behind it: a switchover */
+};
+
+enum epoch_blob {
+	BLOB_CONTEXT,	/* HVM context, as Xen gave it */
+	BLOB_MACHINE,	/* struct domain_machine, checkpoint/machine.h */
+	BLOB_LAYOUT,	/* populated gfns as ranges; in the first sync epoch and when it changed */
+	BLOB_NET,	/* netback_state() */
+	BLOB_STORE,	/* store_snapshot(); only when it changed */
+	EPOCH_BLOBS
+};
+extern const char *const epoch_blob_name[EPOCH_BLOBS];
+
+struct epoch {
+	uint64_t number;		/* from 1, without gaps within a term */
+	uint64_t term;
+	uint32_t flags;			/* enum epoch_flag */
+	uint64_t captured_us;		/* primary's monotonic clock at quiesce */
+	uint32_t pause_us;
+
+	size_t nr_pages, max_pages;
+	uint64_t *gfn;			/* [nr_pages] */
+	uint8_t *pages;			/* [nr_pages][4096] */
+	struct buf blob[EPOCH_BLOBS];	/* len 0: unchanged since the last epoch that had it */
+};
+
+int epoch_new(size_t max_pages, struct epoch **out);
+void epoch_free(struct epoch *e);
+void epoch_reset(struct epoch *e);		/* keeps the memory */
+
+/* Makes room for `nr` more pages: 0 or -ENOMEM. Called outside the pause where it can be. */
+int epoch_reserve(struct epoch *e, size_t nr);
+
+/* Copies one page in (the caller reserved room). */
+void epoch_add_page(struct epoch *e, uint64_t gfn, const void *page);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The backup's end of an epoch stream: parses, stages a whole epoch decoded in RAM, verifies its checksum,
+ * acknowledges it, applies it. A torn epoch is dropped (I3). Non-blocking, on the caller's thread; the fd is read when the caller says so.
+ */
+#ifndef CHECKPOINT_RECEIVER_H
+#define CHECKPOINT_RECEIVER_H
+
+#include "checkpoint/epoch.h"
+
+struct receiver;
+
+struct receiver_ops {
+	/* The page as the backup holds it now, for deltas and for comparing; NULL: never seen (zeroes). */
+	const void *(*page)(void *arg, uint64_t gfn);
+	/* A whole, verified epoch: put it in place (memory, blobs). Called after the acknowledgement was queued for sending. An error means
+	 * the shell is no longer a copy: the stream is closed, nothing may be activated. */
+	int (*apply)(void *arg, struct epoch *e);
+};
+
+struct receiver_config {
+	int fd;				/* non-blocking, connected; owned by the receiver */
+	const char *guest;
+	uint8_t uuid[16];
+	uint64_t term, token;
+	uint64_t gfn_limit;		/* a greater gfn is refused */
+	size_t staged_pages_max;	/* an epoch with more pages is refused */
+	unsigned int heartbeat_ms, promise_ms;
+	int capture_fd;			/* -1, or a file that gets every received byte (for the stream checker) */
+};
+
+int receiver_new(const struct receiver_config *config, const struct receiver_ops *ops, void *arg,
+		 struct receiver **out);
+void receiver_free(struct receiver *r);
+
+int receiver_fd(const struct receiver *r);
+
+/* Reads and processes what is there, at most one epoch's worth, then returns. 0; 1: more may be there; -errno: the stream is over (EOF is
+ * -ECONNRESET; a malformed one -EPROTO, the log says what and where). */
+int receiver_read(struct receiver *r);
+
+/* Sends a heartbeat if nothing was sent for heartbeat_ms. Call on a timer. 0 or -errno. */
+int receiver_tick(struct receiver *r);
+
+/* Epoch number of the last whole, applied epoch; 0 if none that may be activated. */
+uint64_t receiver_committed(const struct receiver *r);
+
+/* clock_us() of the last byte heard. */
+uint64_t receiver_heard_us(const struct receiver *r);
+
+struct receiver_stats {
+	uint64_t epochs, pages, wire_bytes, raw_bytes;
+	uint32_t apply_us;			/* last */
+};
+void receiver_stats(const struct receiver *r, struct receiver_stats *s);
+
+#endif

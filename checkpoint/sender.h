@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The primary's end of an epoch stream: one thread that encodes and sends submitted epochs and reads acknowledgements.
+ * The capture thread hands epochs in and takes them back through a notification fd; it is never blocked.
+ */
+#ifndef CHECKPOINT_SENDER_H
+#define CHECKPOINT_SENDER_H
+
+#include "checkpoint/epoch.h"
+
+struct sender;
+
+struct sender_config {
+	int fd;				/* connected stream socket; owned by the sender */
+	const char *guest;
+	uint8_t uuid[16];
+	uint64_t term;
+	uint64_t token;			/* what the backup's daemon gave for this stream */
+	size_t cache_bytes;		/* page codec */
+	unsigned int heartbeat_ms;	/* sent when nothing else was */
+	unsigned int timeout_ms;	/* nothing heard for so long: the stream is lost */
+};
+
+int sender_new(const struct sender_config *config, struct sender **out);
+
+/* Stops the thread, closes the socket. Epochs not yet returned are returned by the next sender_poll() calls... until NULL. */
+void sender_stop(struct sender *s);
+void sender_free(struct sender *s);
+
+/* Readable whenever sender_poll() has something. */
+int sender_fd(const struct sender *s);
+
+/* Queues `e`; the sender owns it until it is returned. Never blocks. -EPIPE: the stream is lost. */
+int sender_submit(struct sender *s, struct epoch *e);
+
+enum sender_event {
+	SENDER_NONE,
+	SENDER_SENT,		/* `epoch` is encoded and in the socket: the buffer is back */
+	SENDER_ACKED,		/* everything up to `number` is committed on the backup */
+	SENDER_LOST,		/* -`error`, `cause`; comes once; buffers still come back after it */
+};
+
+struct sender_report {
+	enum sender_event event;
+	struct epoch *epoch;
+	uint64_t number;
+	uint64_t raw_bytes, wire_bytes;		/* SENT: of this epoch */
+	uint32_t encode_us, send_us;		/* SENT */
+	uint32_t pages_by_encoding[5];		/* SENT */
+	uint64_t promise_us;			/* ACKED: the backup will not activate for so long from now (0: no promise) */
+	int error;
+	const char *cause;
+};
+
+/* Next report, SENDER_NONE if there is none. Non-blocking. */
+void sender_poll(struct sender *s, struct sender_report *r);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The back end of xen/include/public/io/netif.h in user space, in the guest's worker: TAP `vif<domid>.<devid>` with a vnet
+ * header on one side, the guest's rings on the other. Grant copies by xengnttab, rings mapped by grant. Requests
+ * are completed strictly in order and answered at once, so rsp_prod describes the back end fully: a new
+ * worker, here or on the backup, attaches to a live ring there. Everything runs on the caller's libevent base.
+ */
+#ifndef PVDRIVERS_NET_NETBACK_H
+#define PVDRIVERS_NET_NETBACK_H
+
+#include "netbuf/netbuf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct event_base;
+struct xs_handle;
+struct netback;
+
+enum { NETBACK_VIFS_MAX = 8, NETBACK_RING_PAGES_MAX = 2 * NETBACK_VIFS_MAX, NETBACK_ADDRESSES_MAX = 16 };
+
+struct netback_config {
+	struct event_base *base;
+	uint32_t domid;
+	const char *guest;		/* for messages; outlives the netback */
+	struct netbuf *netbuf;		/* what the guest sends goes through here */
+	bool standby;			/* a shell's: TAPs exist (so that hotplug scripts run), input is thrown away, no ring yet */
+};
+
+/*
+ * All vifs of one domain: watches backend/vif/<domid> in xenstore, creates the TAPs (persistent: a restarted worker
+ * finds them in their bridges), follows the xenbus states, attaches to a connected ring at rsp_prod. A vif that misbehaves is
+ * disconnected with an error in xenstore, the others go on.
+ */
+int netback_new(const struct netback_config *config, struct netback **out);
+
+/* Detaches. keep_taps: another worker will take over (crash-free restart); otherwise the TAPs of closed vifs go. */
+void netback_free(struct netback *nb, bool keep_taps);
+
+/* The emit side of the netbuf: writes to the TAP named by p->out. Frees p. A full TAP queue drops like a wire does, counted. */
+void netback_emit(struct netback *nb, struct packet *p);
+
+/* The netbuf is full / has room: stop or go on consuming tx rings. */
+void netback_pressure(struct netback *nb, bool full);
+
+/* Consumes every tx request published so far (as far as the netbuf takes them) and answers it. Called before
+ * and again right after the guest was paused. -errno: a ring that cannot be served (the vif was disconnected). */
+int netback_drain(struct netback *nb);
+
+/* While the guest stands still: nothing is read from the TAPs, nothing written to the rings. */
+void netback_freeze(struct netback *nb, bool frozen);
+
+/* The gfns of the pages that hold rings (log-dirty does not see what is written through grant mappings). They come from the guest's
+ * grant table through `gfn_of_grant(arg, ref)` (UINT64_MAX: none). Returns how many, or -errno. */
+int netback_ring_gfns(struct netback *nb, uint64_t (*gfn_of_grant)(void *arg, uint32_t ref), void *arg,
+		      uint64_t *gfn, size_t max);
+
+/* What activation needs besides rings and xenstore: addresses seen in what the guest sent. Form: docs/protocol.md ("net blob"). */
+struct buf;
+int netback_state(struct netback *nb, struct buf *out);
+int netback_state_check(const void *blob, size_t len);
+
+/*
+ * Activation: takes the learned addresses, then attaches every vif to its live ring and sets both xenbus states to connected.
+ * The front end's nodes and memory are in place. -errno: which vif is logged.
+ */
+int netback_activate(struct netback *nb, const void *blob, size_t len);
+
+/* Gratuitous ARP and unsolicited neighbour advertisements (RARP where no address is known) for all vifs, straight to the TAPs. */
+int netback_announce(struct netback *nb);
+
+struct netback_stats {
+	unsigned int vifs, connected;
+	uint64_t tx_packets, tx_bytes, rx_packets, rx_bytes, tx_dropped, rx_dropped, ring_errors;
+};
+void netback_stats(const struct netback *nb, struct netback_stats *s);
+
+#endif
