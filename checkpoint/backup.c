@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "checkpoint/backup.h"
+#include "checkpoint/engine.h"
+#include "checkpoint/job.h"
+#include "checkpoint/link.h"
+#include "checkpoint/machine.h"
+#include "checkpoint/part_memory.h"
+#include "checkpoint/part_net.h"
+#include "checkpoint/part_store.h"
+#include "checkpoint/receiver.h"
+#include "common/clock.h"
+#include "common/fault.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	READ_TURNS_MAX = 4,		/* before other events have their turn */
+	TAIL_PAGES_MAX = MEMORY_ALWAYS_MAX,
+	GFN_LIMIT = 1 << 20,		/* a PVH guest's special pages lie just below 4 GiB */
+};
+
+struct backup {
+	struct worker *w;
+	bool mapped, shaped, current;
+	struct receiver *receiver;
+	struct event *read_event, *tick_event;
+	struct part_memory memory;
+	/* Pages that must not be written before activation, and the latest of each blob. */
+	struct epoch *last;
+};
+
+static void tell_state(struct backup *b, const char *cause)
+{
+	Understudy__WorkerStreamState m = UNDERSTUDY__WORKER_STREAM_STATE__INIT;
+
+	m.connected = b->receiver != NULL;
+	m.current = b->current;
+	m.epoch = b->w->epoch;
+	m.cause = (char *)cause;
+	worker_send(b->w, STREAM_STATE, stream_state, &m);
+}
+
+/* ---- where pages and blobs go ---- */
+
+static uint8_t *tail_find(const struct epoch *last, uint64_t gfn)
+{
+	size_t i;
+
+	for (i = 0; i < last->nr_pages; i++)
+		if (last->gfn[i] == gfn)
+			return last->pages + i * DOMAIN_PAGE_SIZE;
+	return NULL;
+}
+
+static const void *backup_page(void *arg, uint64_t gfn)
+{
+	struct backup *b = arg;
+
+	if (!b->shaped)
+		return NULL;
+	if (domain_page_is_tail(&b->memory.machine, gfn))
+		return tail_find(b->last, gfn);
+	return domain_page(b->w->domain, gfn);
+}
+
+static int apply_page(struct backup *b, uint64_t gfn, const void *page)
+{
+	void *to;
+
+	if (domain_page_is_tail(&b->memory.machine, gfn)) {
+		to = tail_find(b->last, gfn);
+		if (!to) {
+			if (b->last->nr_pages == TAIL_PAGES_MAX || epoch_reserve(b->last, 1))
+				return -E2BIG;
+			epoch_add_page(b->last, gfn, page);
+			return 0;
+		}
+	} else {
+		to = domain_page(b->w->domain, gfn);
+	}
+	if (!to) {
+		log_err(b->w->name, "the shell has no page at gfn %#llx", (unsigned long long)gfn);
+		return -EFAULT;
+	}
+	memcpy(to, page, DOMAIN_PAGE_SIZE);
+	return 0;
+}
+
+static int apply_layout(struct backup *b, const struct epoch *e)
+{
+	const struct buf *blob = &e->blob[BLOB_LAYOUT];
+	uint64_t *gfn;
+	size_t nr;
+	int rc;
+
+	rc = layout_decode(blob->data, blob->len, GFN_LIMIT, &gfn, &nr);
+	if (rc)
+		return rc;
+	rc = domain_shape(b->w->domain, gfn, nr, &b->memory.machine);
+	free(gfn);
+	b->shaped = !rc;
+	return rc;
+}
+
+static int apply_blobs(struct backup *b, const struct epoch *e)
+{
+	const struct buf *machine = &e->blob[BLOB_MACHINE];
+	unsigned int i;
+	int rc;
+
+	for (i = 0; i < EPOCH_BLOBS; i++) {
+		if (!e->blob[i].len)
+			continue;
+		buf_reset(&b->last->blob[i]);
+		rc = buf_add(&b->last->blob[i], e->blob[i].data, e->blob[i].len);
+		if (rc)
+			return rc;
+	}
+	if (machine->len) {
+		rc = machine_decode(machine->data, machine->len, &b->memory.machine);
+		if (rc)
+			return rc;
+	}
+	return e->blob[BLOB_LAYOUT].len ? apply_layout(b, e) : 0;
+}
+
+static int backup_apply(void *arg, struct epoch *e)
+{
+	struct backup *b = arg;
+	size_t i;
+	int rc;
+
+	/* Half an epoch in the shell is no copy: current again only when all of it is in. */
+	b->current = false;
+	rc = apply_blobs(b, e);
+	if (!rc && !b->shaped)
+		rc = -EPROTO;
+	for (i = 0; !rc && i < e->nr_pages; i++)
+		rc = apply_page(b, e->gfn[i], e->pages + i * DOMAIN_PAGE_SIZE);
+	if (rc) {
+		log_err(b->w->name, "epoch %llu: apply: %s", (unsigned long long)e->number,
+			strerror(-rc));
+		return rc;
+	}
+	if (e->flags & EPOCH_SYNC)
+		return 0;
+	b->current = true;
+	b->w->epoch = e->number;
+	return 0;
+}
+
+static const struct receiver_ops receiver_ops = {
+	.page = backup_page,
+	.apply = backup_apply,
+};
+
+/* ---- the stream ---- */
+
+/* What is committed stays good for activation: that the stream is over does not make the copy stale by itself; the daemon
+ * knows whether the primary went on without us. */
+static void stream_close(struct backup *b, const char *cause)
+{
+	if (!b->receiver)
+		return;
+	event_free(b->read_event);
+	event_del(b->tick_event);
+	b->read_event = NULL;
+	receiver_free(b->receiver);
+	b->receiver = NULL;
+	log_info(b->w->name, "the stream is closed: %s", cause);
+}
+
+static void note_current(struct backup *b)
+{
+	if (b->current && b->w->state == UNDERSTUDY__WORKER_STATE__WORKER_WAITING) {
+		worker_set_state(b->w, UNDERSTUDY__WORKER_STATE__WORKER_STANDBY,
+				 "a whole epoch is committed");
+		tell_state(b, "");
+	}
+}
+
+static void stream_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct backup *b = arg;
+	int turns, rc = 1;
+
+	for (turns = 0; rc == 1 && turns < READ_TURNS_MAX; turns++)
+		rc = receiver_read(b->receiver);
+	note_current(b);
+	if (rc == 1)
+		event_active(b->read_event, EV_READ, 0);
+	if (rc < 0) {
+		stream_close(b, strerror(-rc));
+		tell_state(b, strerror(-rc));
+	}
+}
+
+static void stream_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct backup *b = arg;
+	int rc;
+
+	rc = receiver_tick(b->receiver);
+	if (rc < 0) {
+		stream_close(b, strerror(-rc));
+		tell_state(b, strerror(-rc));
+	}
+}
+
+/* UNDERSTUDY_CAPTURE=DIR keeps every received stream for the checker. */
+static int capture_file(struct backup *b, uint64_t term)
+{
+	const char *dir = getenv("UNDERSTUDY_CAPTURE");
+	char path[256];
+	int fd;
+
+	if (!dir)
+		return -1;
+	snprintf(path, sizeof(path), "%s/%s-%llu-%llu.stream", dir, b->w->name,
+		 (unsigned long long)term, (unsigned long long)clock_us());
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		log_warn(b->w->name, "%s: %s", path, strerror(errno));
+	return fd;
+}
+
+int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
+{
+	struct receiver_config c = {
+		.fd = fd,
+		.guest = b->w->name,
+		.term = s->term,
+		.token = s->token,
+		.gfn_limit = GFN_LIMIT,
+		.staged_pages_max = b->w->info.max_pages + TAIL_PAGES_MAX,
+		.heartbeat_ms = s->heartbeat_ms,
+		.promise_ms = s->promise_ms,
+	};
+	struct timeval tick = {.tv_usec = (s->heartbeat_ms ? s->heartbeat_ms : 100) * 1000 / 2};
+	int rc;
+
+	if (fd < 0)
+		return -EBADF;
+	if (!b->mapped || !s->token) {
+		close(fd);
+		return b->mapped ? -EINVAL : -EAGAIN;
+	}
+	stream_close(b, "a new stream replaces it");
+	/* A new stream begins with a new baseline, which is torn until it is whole. */
+	b->current = b->shaped = false;
+	epoch_reset(b->last);
+	memset(&b->memory.machine, 0, sizeof(b->memory.machine));
+	b->w->epoch = 0;
+	b->w->term = s->term;
+	worker_set_state(b->w, UNDERSTUDY__WORKER_STATE__WORKER_WAITING, "a stream begins");
+
+	memcpy(c.uuid, b->w->info.uuid, sizeof(c.uuid));
+	c.capture_fd = capture_file(b, s->term);
+	rc = receiver_new(&c, &receiver_ops, b, &b->receiver);
+	if (rc) {
+		b->receiver = NULL;
+		return rc;
+	}
+	b->read_event = event_new(b->w->base, receiver_fd(b->receiver), EV_READ | EV_PERSIST,
+				  stream_readable, b);
+	if (!b->read_event || event_add(b->read_event, NULL) || event_add(b->tick_event, &tick))
+		return -ENOMEM;
+	tell_state(b, "");
+	return 0;
+}
+
+/* ---- activation ---- */
+
+static void became_primary(struct worker *w, Understudy__WorkerActivated *m, uint64_t began_us)
+{
+	m->epoch = w->epoch;
+	m->term = w->term;
+	m->running_wall_us = clock_wall_us();
+	m->total_us = (uint32_t)(clock_us() - began_us);
+	w->role = UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY;
+	worker_set_state(w, UNDERSTUDY__WORKER_STATE__WORKER_SERVING, "activated");
+	log_info(w->name,
+		 "runs here since epoch %llu, term %llu: activated in %u us (store %u, memory and context %u, devices %u, announce %u)",
+		 (unsigned long long)m->epoch, (unsigned long long)m->term, m->total_us,
+		 m->store_us, m->context_us, m->devices_us, m->announce_us);
+	worker_send(w, ACTIVATED, activated, m);
+}
+
+static int timed(struct engine *en, const struct epoch *last, struct participant *p,
+		 uint32_t *took_us)
+{
+	uint64_t began = clock_us();
+	int rc;
+
+	en->part[0] = p;
+	en->nr = 1;
+	rc = engine_activate(en, last);
+	*took_us = (uint32_t)(clock_us() - began);
+	return rc;
+}
+
+/* Store first: what xenstored writes into the shell's ring while nodes change is then overwritten by the committed ring. */
+static int bring_to_life(struct backup *b, Understudy__WorkerActivated *m)
+{
+	struct worker *w = b->w;
+	struct engine en = {.guest = w->name};
+	struct part_store store = {
+		.base.ops = &part_store_ops,
+		.xs = w->xs,
+		.memory = &b->memory,
+		.domid = w->domid,
+		.changed_hint = &w->store_changed,
+	};
+	struct part_net net = {
+		.base.ops = &part_net_ops,
+		.netback = w->netback,
+		.netbuf = w->netbuf,
+	};
+	int rc;
+
+	rc = fi_point("ACTIVATE_STORE");
+	if (!rc)
+		rc = timed(&en, b->last, &store.base, &m->store_us);
+	if (!rc)
+		rc = fi_point("ACTIVATE_MEMORY");
+	if (!rc)
+		rc = timed(&en, b->last, &b->memory.base, &m->context_us);
+	if (!rc)
+		rc = fi_point("ACTIVATE_NET");
+	if (!rc)
+		rc = timed(&en, b->last, &net.base, &m->devices_us);
+	if (!rc)
+		rc = fi_point("ACTIVATE_RUN");
+	if (!rc)
+		rc = worker_unpause(w);
+	return rc;
+}
+
+int backup_activate(struct backup *b, uint64_t term)
+{
+	Understudy__WorkerActivated m = UNDERSTUDY__WORKER_ACTIVATED__INIT;
+	struct worker *w = b->w;
+	uint64_t began = clock_us(), t;
+	int rc;
+
+	if (!b->current || !b->shaped)
+		return -ENODATA;
+	if (term <= w->term)
+		return -ESTALE;
+	/* From here on nothing is acknowledged any more. */
+	stream_close(b, "activation");
+	worker_set_state(w, UNDERSTUDY__WORKER_STATE__WORKER_ACTIVATING, "the daemon said so");
+	rc = bring_to_life(b, &m);
+	if (rc) {
+		worker_set_state(w, UNDERSTUDY__WORKER_STATE__WORKER_STANDBY, "activation failed");
+		return rc;
+	}
+	t = clock_us();
+	rc = netback_announce(w->netback);
+	if (rc)
+		worker_send_alarm(w, "could not announce itself on the network: %s", strerror(-rc));
+	m.announce_us = (uint32_t)(clock_us() - t);
+	w->term = term;
+	became_primary(w, &m, began);
+	domain_unmap(w->domain);
+	w->backup = NULL;
+	backup_free(b);
+	return 0;
+}
+
+/* ---- life ---- */
+
+static int map_work(void *arg)
+{
+	struct backup *b = arg;
+
+	return domain_map(b->w->domain, true);
+}
+
+static void map_done(void *arg, int rc)
+{
+	struct backup *b = arg;
+
+	if (rc) {
+		log_err(b->w->name, "the shell's memory cannot be mapped: %s", strerror(-rc));
+		worker_quit(b->w, false);
+		return;
+	}
+	b->mapped = true;
+	tell_state(b, "ready");
+}
+
+int backup_new(struct worker *w, struct backup **out)
+{
+	struct backup *b = calloc(1, sizeof(*b));
+	int rc;
+
+	if (!b)
+		return -ENOMEM;
+	b->w = w;
+	b->memory = (struct part_memory){
+		.base.ops = &part_memory_ops,
+		.domain = w->domain,
+		.guest = w->name,
+	};
+	b->tick_event = event_new(w->base, -1, EV_PERSIST, stream_tick, b);
+	rc = b->tick_event ? epoch_new(TAIL_PAGES_MAX, &b->last) : -ENOMEM;
+	if (!rc)
+		rc = job_start(w->base, map_work, map_done, b);
+	if (rc)
+		backup_free(b);
+	else
+		*out = b;
+	return rc;
+}
+
+void backup_free(struct backup *b)
+{
+	if (!b)
+		return;
+	stream_close(b, "the worker ends");
+	if (b->tick_event)
+		event_free(b->tick_event);
+	if (b->last)
+		epoch_free(b->last);
+	free(b);
+}
+
+void backup_stats(const struct backup *b, Understudy__WorkerStats *s)
+{
+	struct receiver_stats r;
+
+	s->epoch = b->w->epoch;
+	if (!b->receiver)
+		return;
+	receiver_stats(b->receiver, &r);
+	s->epochs_total = r.epochs;
+	s->raw_bytes_total = r.raw_bytes;
+	s->wire_bytes_total = r.wire_bytes;
+	s->heard_us_ago = clock_us() - receiver_heard_us(b->receiver);
+}

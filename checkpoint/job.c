@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "checkpoint/job.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct job {
+	int (*work)(void *arg);
+	void (*done)(void *arg, int rc);
+	void *arg;
+	int rc, fd;
+	pthread_t thread;
+	struct event *event;
+};
+
+static void *job_thread(void *arg)
+{
+	struct job *j = arg;
+
+	j->rc = j->work(j->arg);
+	if (eventfd_write(j->fd, 1))
+		abort();
+	return NULL;
+}
+
+static void job_free(struct job *j)
+{
+	if (j->event)
+		event_free(j->event);
+	if (j->fd >= 0)
+		close(j->fd);
+	free(j);
+}
+
+static void job_finished(evutil_socket_t fd, short what, void *arg)
+{
+	struct job *j = arg;
+
+	pthread_join(j->thread, NULL);
+	j->done(j->arg, j->rc);
+	job_free(j);
+}
+
+int job_start(struct event_base *base, int (*work)(void *arg), void (*done)(void *arg, int rc),
+	      void *arg)
+{
+	struct job *j = calloc(1, sizeof(*j));
+	int rc;
+
+	if (!j)
+		return -ENOMEM;
+	*j = (struct job){.work = work, .done = done, .arg = arg, .fd = eventfd(0, EFD_CLOEXEC)};
+	if (j->fd < 0) {
+		rc = -errno;
+		goto out;
+	}
+	j->event = event_new(base, j->fd, EV_READ, job_finished, j);
+	if (!j->event || event_add(j->event, NULL)) {
+		rc = -ENOMEM;
+		goto out;
+	}
+	rc = -pthread_create(&j->thread, NULL, job_thread, j);
+out:
+	if (rc)
+		job_free(j);
+	return rc;
+}

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "checkpoint/part_memory.h"
+#include "checkpoint/machine.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct part_memory *memory_self(struct participant *p)
+{
+	return participant_self(p, struct part_memory, base);
+}
+
+int part_memory_prepare(struct part_memory *pm)
+{
+	return domain_map(pm->domain, false);
+}
+
+static void memory_teardown(struct participant *p)
+{
+	struct part_memory *pm = memory_self(p);
+	int rc;
+
+	rc = domain_dirty_disable(pm->domain);
+	if (!rc)
+		rc = domain_pv_state(pm->domain, false);
+	if (!rc)
+		rc = domain_freeze_memory(pm->domain, false);
+	if (rc && rc != -ENOENT && rc != -ESRCH)
+		log_err(pm->guest, "the domain keeps a trace of protection: %s", strerror(-rc));
+	domain_unmap(pm->domain);
+	free(pm->carry);
+	free(pm->more);
+	pm->carry = NULL;
+	pm->more = NULL;
+	pm->dirty = NULL;
+}
+
+static int memory_setup(struct participant *p)
+{
+	struct part_memory *pm = memory_self(p);
+	int rc;
+
+	pm->words = (domain_gfn_limit(pm->domain) + 63) / 64;
+	pm->carry = calloc(pm->words, sizeof(*pm->carry));
+	pm->more = calloc(MEMORY_ALWAYS_MAX, sizeof(*pm->more));
+	pm->machine_sent = false;
+	pm->carry_used = false;
+	pm->dirty = NULL;
+
+	rc = pm->carry && pm->more ? 0 : -ENOMEM;
+	if (!rc)
+		rc = domain_pv_state(pm->domain, true);
+	if (!rc)
+		rc = domain_freeze_memory(pm->domain, true);
+	if (!rc)
+		rc = domain_machine_get(pm->domain, &pm->machine);
+	if (!rc)
+		rc = domain_dirty_enable(pm->domain);
+	if (rc)
+		memory_teardown(p);
+	return rc;
+}
+
+/* The TSC's elapsed time moves by itself; everything else moves when the guest does something. */
+static bool machine_same(const struct domain_machine *a, const struct domain_machine *b)
+{
+	struct domain_machine x = *a, y = *b;
+
+	x.tsc_elapsed_ns = y.tsc_elapsed_ns = 0;
+	return !memcmp(&x, &y, sizeof(x));
+}
+
+static int memory_drain(struct participant *p, bool paused)
+{
+	struct part_memory *pm = memory_self(p);
+	struct domain_machine now = {0};
+	int rc;
+
+	if (paused)
+		return 0;
+
+	if (pm->carry_used) {
+		memset(pm->carry, 0, pm->words * sizeof(*pm->carry));
+		pm->carry_used = false;
+	}
+
+	rc = domain_machine_get(pm->domain, &now);
+	if (rc)
+		return rc;
+	if (now.nr_grant_frames != pm->machine.nr_grant_frames) {
+		log_warn(pm->guest, "its grant table grew from %u to %u frames",
+			 pm->machine.nr_grant_frames, now.nr_grant_frames);
+		return -ESTALE;
+	}
+	if (!machine_same(&now, &pm->machine))
+		pm->machine_sent = false;
+	pm->machine = now;
+
+	pm->nr_more = 0;
+	if (pm->more_always) {
+		rc = pm->more_always(pm->more_arg, pm->more, MEMORY_ALWAYS_MAX);
+		if (rc < 0)
+			return rc;
+		pm->nr_more = (size_t)rc;
+	}
+	return 0;
+}
+
+static int gfn_order(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int always_collect(struct part_memory *pm, const void *context, size_t len, uint64_t *gfn)
+{
+	size_t nr, i, out = 0;
+	int rc;
+
+	rc = domain_always_gfns(context, len, &pm->machine, gfn, MEMORY_ALWAYS_MAX);
+	if (rc < 0)
+		return rc;
+	nr = (size_t)rc;
+	if (nr + pm->nr_more > MEMORY_ALWAYS_MAX)
+		return -E2BIG;
+	memcpy(gfn + nr, pm->more, pm->nr_more * sizeof(*gfn));
+	nr += pm->nr_more;
+
+	qsort(gfn, nr, sizeof(*gfn), gfn_order);
+	for (i = 0; i < nr; i++)
+		if (!out || gfn[out - 1] != gfn[i])
+			gfn[out++] = gfn[i];
+	return (int)out;
+}
+
+static int add_page(struct part_memory *pm, struct epoch *e, uint64_t gfn)
+{
+	const void *page = domain_page(pm->domain, gfn);
+	int rc;
+
+	if (!page) {
+		log_err(pm->guest, "gfn %#llx was populated while the guest was protected",
+			(unsigned long long)gfn);
+		return -ESTALE;
+	}
+	rc = epoch_reserve(e, 1);
+	if (!rc)
+		epoch_add_page(e, gfn, page);
+	return rc;
+}
+
+static bool in_sorted(const uint64_t *gfn, size_t nr, uint64_t key)
+{
+	return bsearch(&key, gfn, nr, sizeof(key), gfn_order);
+}
+
+static int add_dirty(struct part_memory *pm, struct epoch *e, const uint64_t *skip, size_t nr_skip)
+{
+	size_t w;
+	int rc;
+
+	for (w = 0; w < pm->words; w++) {
+		uint64_t word = pm->dirty[w] | pm->carry[w];
+
+		while (word) {
+			uint64_t gfn = w * 64 + (unsigned int)__builtin_ctzll(word);
+
+			word &= word - 1;
+			if (in_sorted(skip, nr_skip, gfn))
+				continue;
+			rc = add_page(pm, e, gfn);
+			if (rc)
+				return rc;
+		}
+	}
+	pm->carry_used = true;
+	return 0;
+}
+
+/*
+ * Ring pages are copied before the dirty log is read, so that a response in the copied ring implies that its
+ * data is in the copy as well.
+ */
+static int memory_capture(struct participant *p, struct epoch *e)
+{
+	struct part_memory *pm = memory_self(p);
+	uint64_t always[MEMORY_ALWAYS_MAX];
+	const void *context;
+	size_t len, i;
+	int nr, rc;
+
+	rc = domain_context_get(pm->domain, &context, &len);
+	if (!rc)
+		rc = buf_add(&e->blob[BLOB_CONTEXT], context, len);
+	if (rc)
+		return rc;
+
+	nr = always_collect(pm, context, len, always);
+	if (nr < 0)
+		return nr;
+	for (i = 0; i < (size_t)nr; i++) {
+		rc = add_page(pm, e, always[i]);
+		if (rc)
+			return rc;
+	}
+
+	rc = domain_dirty_clean(pm->domain, &pm->dirty);
+	if (!rc)
+		rc = add_dirty(pm, e, always, (size_t)nr);
+	if (!rc && !pm->machine_sent) {
+		rc = machine_encode(&pm->machine, &e->blob[BLOB_MACHINE]);
+		pm->machine_sent = !rc;
+	}
+	return rc;
+}
+
+static int memory_commit(struct participant *p, uint64_t number)
+{
+	return 0;
+}
+
+static void memory_abort(struct participant *p)
+{
+	struct part_memory *pm = memory_self(p);
+	size_t w;
+
+	pm->carry_used = false;
+	pm->machine_sent = false;
+	if (!pm->dirty)
+		return;
+	for (w = 0; w < pm->words; w++)
+		pm->carry[w] |= pm->dirty[w];
+}
+
+static const void *last_page(void *arg, uint64_t gfn)
+{
+	const struct epoch *last = arg;
+	size_t i;
+
+	for (i = 0; i < last->nr_pages; i++)
+		if (last->gfn[i] == gfn)
+			return last->pages + i * DOMAIN_PAGE_SIZE;
+	return NULL;
+}
+
+/* Loading the context starts the guest's clock: nothing slow may follow. */
+static int memory_activate(struct participant *p, const struct epoch *last)
+{
+	struct part_memory *pm = memory_self(p);
+	const struct buf *context = &last->blob[BLOB_CONTEXT];
+	int rc;
+
+	rc = domain_pv_state(pm->domain, true);
+	if (!rc)
+		rc = domain_tail_set(pm->domain, &pm->machine, last_page, (void *)last);
+	if (!rc)
+		rc = domain_machine_set(pm->domain, &pm->machine);
+	if (!rc)
+		rc = domain_context_set(pm->domain, context->data, context->len);
+	return rc;
+}
+
+const struct participant_ops part_memory_ops = {
+	.name = "memory",
+	.setup = memory_setup,
+	.drain = memory_drain,
+	.capture = memory_capture,
+	.commit = memory_commit,
+	.abort = memory_abort,
+	.activate = memory_activate,
+	.teardown = memory_teardown,
+};
+
+int part_memory_sync_all(struct part_memory *pm, size_t *from, size_t max, struct epoch *e)
+{
+	const uint64_t *gfn;
+	size_t nr;
+	int rc;
+
+	gfn = domain_gfns(pm->domain, &nr);
+	for (; *from < nr && e->nr_pages < max; (*from)++) {
+		rc = add_page(pm, e, gfn[*from]);
+		if (rc)
+			return rc;
+	}
+	return *from == nr;
+}
+
+long part_memory_sync_mark(struct part_memory *pm)
+{
+	long nr = 0;
+	size_t w;
+	int rc;
+
+	rc = domain_dirty_clean(pm->domain, &pm->dirty);
+	if (rc)
+		return rc;
+	for (w = 0; w < pm->words; w++) {
+		pm->carry[w] |= pm->dirty[w];
+		nr += __builtin_popcountll(pm->carry[w]);
+	}
+	/* All of it is in carry now: an abort before the next capture has nothing to add. */
+	pm->dirty = NULL;
+	pm->carry_used = false;
+	return nr;
+}
+
+int part_memory_sync_marked(struct part_memory *pm, size_t *from, size_t max, struct epoch *e)
+{
+	int rc;
+
+	while (*from < pm->words) {
+		uint64_t word = pm->carry[*from];
+
+		if (!word) {
+			(*from)++;
+			continue;
+		}
+		if (e->nr_pages >= max)
+			return 0;
+		pm->carry[*from] = word & (word - 1);
+		rc = add_page(pm, e, *from * 64 + (unsigned int)__builtin_ctzll(word));
+		if (rc)
+			return rc;
+	}
+	return 1;
+}
+
+int part_memory_sync_layout(struct part_memory *pm, struct epoch *e)
+{
+	const uint64_t *gfn;
+	size_t nr;
+	int rc;
+
+	gfn = domain_gfns(pm->domain, &nr);
+	rc = layout_encode(gfn, nr, &e->blob[BLOB_LAYOUT]);
+	if (!rc)
+		rc = machine_encode(&pm->machine, &e->blob[BLOB_MACHINE]);
+	return rc;
+}
