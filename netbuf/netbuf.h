@@ -47,10 +47,10 @@ void netbuf_hold(struct netbuf *nb);
 int netbuf_close(struct netbuf *nb, uint64_t epoch);
 
 /* The backup has everything up to `epoch`: emits these frames in the order they were sent. Acknowledging an epoch that
- * was never closed is -EINVAL and emits nothing. */
+ * was never closed is -EINVAL and emits nothing; the last acknowledgement may come twice. */
 int netbuf_release(struct netbuf *nb, uint64_t epoch);
 
-/* Protection has been dropped: emits all, passes through from now on. */
+/* Protection has been dropped: emits all, passes through from now on. A later protection numbers its epochs anew. */
 void netbuf_pass(struct netbuf *nb);
 
 /* This incarnation of the guest must never be heard again: frees everything held, keeps holding. */
