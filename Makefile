@@ -29,17 +29,18 @@ WORKER   := $(BUILD)/understudy-worker
 DAEMON   := $(BUILD)/understudyd
 CLI      := $(BUILD)/understudy
 SHELL_PROGRAM := $(BUILD)/understudy-shell
+SHELL_STUB := $(BUILD)/vmm/shell.elf
 PROGRAMS := $(foreach p,checkpoint/worker_main.c replicator/daemon_main.c cli/cli_main.c vmm/shell_main.c,$(wildcard $(p)))
 BINARIES := $(if $(filter checkpoint/%,$(PROGRAMS)),$(WORKER)) $(if $(filter replicator/%,$(PROGRAMS)),$(DAEMON)) \
 	$(if $(filter cli/%,$(PROGRAMS)),$(CLI)) $(if $(filter vmm/%,$(PROGRAMS)),$(SHELL_PROGRAM))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all unit fuzz clean install hypervisor help
+.PHONY: bench-programs all unit fuzz clean install hypervisor help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(BINARIES)	## build the programs
+all: $(BINARIES) $(SHELL_STUB)	## build the programs
 
 help:	## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1	/p' Makefile | expand -t 20
@@ -71,6 +72,12 @@ $(BINARIES):
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(EXTRA_LIBS) $(ALL_LIBS)
 
+# Loaded by libxl as a 32-bit ELF at 1 MiB; needs no libc, so no 32-bit toolchain either.
+$(SHELL_STUB): vmm/shell_stub.S
+	$(call say,LD,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -m32 -nostdlib -static -no-pie -Wl,--build-id=none,-Ttext-segment=0x100000,-e,start -o $@ $<
+
 $(BUILD)/tests/%: tests/unit/%.c $(CORE)
 	$(call say,TEST,$<)
 	$(Q)mkdir -p $(@D)
@@ -89,6 +96,14 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(PROTO_C)
 
 fuzz: $(FUZZ)	## build the fuzz targets
 
+BENCH := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+$(BUILD)/bench/%: bench/%.c $(CORE)
+	$(call say,BENCH,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(CORE) $(ALL_LIBS)
+
+bench-programs: $(BENCH)	## build the programs that benchmarks run
+
 hypervisor:	## build our Xen and xenstored (.deb in build/hypervisor)
 	$(Q)vmm/hypervisor/build.sh build/hypervisor
 
@@ -96,6 +111,7 @@ install: all	## install below DESTDIR
 	install -D -t $(DESTDIR)$(PREFIX)/sbin $(DAEMON)
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(CLI)
 	install -D -t $(DESTDIR)$(PREFIX)/lib/understudy $(WORKER) $(SHELL_PROGRAM)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/understudy $(SHELL_STUB)
 	install -D -m 644 -t $(DESTDIR)/lib/systemd/system deploy/systemd/understudyd.service
 	install -D -m 644 -t $(DESTDIR)/etc/understudy deploy/understudy.conf
 
