@@ -11,15 +11,17 @@
 struct receiver;
 
 struct receiver_ops {
-	/* The page as the backup holds it now, for deltas and for comparing; NULL: never seen (zeroes). */
+	/* The page as the backup holds it now: what the last epoch that had it brought, wherever that is kept. Base of deltas;
+	 * NULL: never seen (zeroes). */
 	const void *(*page)(void *arg, uint64_t gfn);
-	/* A whole, verified epoch: put it in place (memory, blobs). Called after the acknowledgement was queued for sending. An error means
+	/* A whole, verified epoch: put it in place (memory, blobs). Called after the acknowledgement was queued for sending;
+	 * the epoch is the receiver's and is reused afterwards. A gfn may occur twice: the later page counts. An error means
 	 * the shell is no longer a copy: the stream is closed, nothing may be activated. */
 	int (*apply)(void *arg, struct epoch *e);
 };
 
 struct receiver_config {
-	int fd;				/* non-blocking, connected; owned by the receiver */
+	int fd;				/* connected; owned by the receiver once receiver_new() returned 0 */
 	const char *guest;
 	uint8_t uuid[16];
 	uint64_t term, token;
@@ -35,8 +37,9 @@ void receiver_free(struct receiver *r);
 
 int receiver_fd(const struct receiver *r);
 
-/* Reads and processes what is there, at most one epoch's worth, then returns. 0; 1: more may be there; -errno: the stream is over (EOF is
- * -ECONNRESET; a malformed one -EPROTO, the log says what and where). */
+/* Reads and processes what is there, at most one epoch's worth and some MiB, then returns. 0; 1: more may be there, call again
+ * without waiting for the fd; -errno: the stream is over, and every further call says so again. EOF is -ECONNRESET, an orderly
+ * goodbye -ESHUTDOWN, a peer without the token -EACCES, a malformed stream -EPROTO; the log says what and where. */
 int receiver_read(struct receiver *r);
 
 /* Sends a heartbeat if nothing was sent for heartbeat_ms. Call on a timer. 0 or -errno. */
@@ -45,12 +48,17 @@ int receiver_tick(struct receiver *r);
 /* Epoch number of the last whole, applied epoch; 0 if none that may be activated. */
 uint64_t receiver_committed(const struct receiver *r);
 
-/* clock_us() of the last byte heard. */
+/* clock_us() of the last byte heard; before any, of receiver_new(). */
 uint64_t receiver_heard_us(const struct receiver *r);
+
+/* clock_us() until which the acknowledgements sent promise not to activate; 0: nothing was promised. It binds beyond the
+ * end of the stream. */
+uint64_t receiver_promised_us(const struct receiver *r);
 
 struct receiver_stats {
 	uint64_t epochs, pages, wire_bytes, raw_bytes;
 	uint32_t apply_us;			/* last */
+	bool torn;				/* the stream ended inside a record or an epoch; that one was dropped */
 };
 void receiver_stats(const struct receiver *r, struct receiver_stats *s);
 

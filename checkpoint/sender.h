@@ -11,7 +11,7 @@
 struct sender;
 
 struct sender_config {
-	int fd;				/* connected stream socket; owned by the sender */
+	int fd;				/* connected stream socket; owned by the sender once sender_new() returned 0 */
 	const char *guest;
 	uint8_t uuid[16];
 	uint64_t term;
@@ -21,21 +21,24 @@ struct sender_config {
 	unsigned int timeout_ms;	/* nothing heard for so long: the stream is lost */
 };
 
+/* Returns at once; the backup's answer to the hello is awaited by the thread, for timeout_ms at most. */
 int sender_new(const struct sender_config *config, struct sender **out);
 
-/* Stops the thread, closes the socket. Epochs not yet returned are returned by the next sender_poll() calls... until NULL. */
+/* Stops the thread (within some 100 ms), says goodbye, closes the socket. What was not sent is not; epochs not yet returned are
+ * returned by the sender_poll() calls that follow, until SENDER_NONE. */
 void sender_stop(struct sender *s);
 void sender_free(struct sender *s);
 
 /* Readable whenever sender_poll() has something. */
 int sender_fd(const struct sender *s);
 
-/* Queues `e`; the sender owns it until it is returned. Never blocks. -EPIPE: the stream is lost. */
+/* Queues `e`; the sender owns it until it is returned. Never blocks. -EPIPE: the stream is lost; -EAGAIN: 64 are out already. */
 int sender_submit(struct sender *s, struct epoch *e);
 
 enum sender_event {
 	SENDER_NONE,
-	SENDER_SENT,		/* `epoch` is encoded and in the socket: the buffer is back */
+	SENDER_SENT,		/* `epoch` is encoded and in the socket: the buffer is back. After LOST or stop: it is back,
+				 * though not sent (wire_bytes 0) */
 	SENDER_ACKED,		/* everything up to `number` is committed on the backup */
 	SENDER_LOST,		/* -`error`, `cause`; comes once; buffers still come back after it */
 };
@@ -52,7 +55,8 @@ struct sender_report {
 	const char *cause;
 };
 
-/* Next report, SENDER_NONE if there is none. Non-blocking. */
+/* Next report, SENDER_NONE if there is none. Non-blocking. SENT of an epoch comes before its ACKED; all acknowledgements that
+ * were heard come before LOST. `cause` lives as long as the sender. */
 void sender_poll(struct sender *s, struct sender_report *r);
 
 #endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "checkpoint/epoch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { EPOCH_PAGE_SIZE = 4096 };
+
+const char *const epoch_blob_name[EPOCH_BLOBS] = {
+	[BLOB_CONTEXT] = "context",
+	[BLOB_MACHINE] = "machine",
+	[BLOB_LAYOUT] = "layout",
+	[BLOB_NET] = "net",
+	[BLOB_STORE] = "store",
+};
+
+/* The page area is mapped, not allocated: aligned, moved by the kernel without a copy, and not touched before it is used. */
+static int epoch_resize(struct epoch *e, size_t max_pages)
+{
+	size_t old_bytes = e->max_pages * EPOCH_PAGE_SIZE, bytes;
+	uint64_t *gfn;
+	void *pages;
+
+	if (__builtin_mul_overflow(max_pages, (size_t)EPOCH_PAGE_SIZE, &bytes))
+		return -ENOMEM;
+	gfn = realloc(e->gfn, max_pages * sizeof(*gfn));
+	if (!gfn)
+		return -ENOMEM;
+	e->gfn = gfn;
+
+	if (e->pages)
+		pages = mremap(e->pages, old_bytes, bytes, MREMAP_MAYMOVE);
+	else
+		pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			     0);
+	if (pages == MAP_FAILED)
+		return -ENOMEM;
+	e->pages = pages;
+	e->max_pages = max_pages;
+	return 0;
+}
+
+int epoch_new(size_t max_pages, struct epoch **out)
+{
+	struct epoch *e = calloc(1, sizeof(*e));
+	int rc;
+
+	if (!e)
+		return -ENOMEM;
+	rc = epoch_resize(e, max_pages ? max_pages : 1);
+	if (rc) {
+		epoch_free(e);
+		return rc;
+	}
+	*out = e;
+	return 0;
+}
+
+void epoch_free(struct epoch *e)
+{
+	unsigned int i;
+
+	if (!e)
+		return;
+	for (i = 0; i < EPOCH_BLOBS; i++)
+		buf_free(&e->blob[i]);
+	if (e->pages)
+		munmap(e->pages, e->max_pages * EPOCH_PAGE_SIZE);
+	free(e->gfn);
+	free(e);
+}
+
+void epoch_reset(struct epoch *e)
+{
+	unsigned int i;
+
+	e->number = 0;
+	e->term = 0;
+	e->flags = 0;
+	e->captured_us = 0;
+	e->pause_us = 0;
+	e->nr_pages = 0;
+	for (i = 0; i < EPOCH_BLOBS; i++)
+		buf_reset(&e->blob[i]);
+}
+
+int epoch_reserve(struct epoch *e, size_t nr)
+{
+	size_t want, more;
+
+	if (__builtin_add_overflow(e->nr_pages, nr, &want))
+		return -ENOMEM;
+	if (want <= e->max_pages)
+		return 0;
+	more = e->max_pages + e->max_pages / 2;
+	return epoch_resize(e, want > more ? want : more);
+}
+
+void epoch_add_page(struct epoch *e, uint64_t gfn, const void *page)
+{
+	e->gfn[e->nr_pages] = gfn;
+	memcpy(e->pages + e->nr_pages * EPOCH_PAGE_SIZE, page, EPOCH_PAGE_SIZE);
+	e->nr_pages++;
+}
