@@ -36,7 +36,7 @@ struct receiver {
 	const char *in_name;		/* its name */
 	uint64_t heard_us, wrote_us, promised_us;
 	int over;			/* the -errno that ended the stream */
-	bool greeted;
+	bool greeted, mute;		/* mute: nothing can be sent any more */
 
 	enum record_phase phase;
 	struct record_begin begin;
@@ -56,6 +56,10 @@ static size_t in_len(const struct receiver *r)
 	return r->in.len - r->in_start;
 }
 
+/*
+ * Writes what the socket takes now. A connection that cannot be written to any more may still hold whole epochs to read,
+ * and the newest is the best to activate from: reading goes on, and tells of the end.
+ */
 static int flush(struct receiver *r)
 {
 	while (r->out_start < r->out.len) {
@@ -65,9 +69,13 @@ static int flush(struct receiver *r)
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;
-			if (errno != EAGAIN)
-				return -errno;
-			return r->out.len - r->out_start > RECEIVER_OUT_BYTES ? -ENOBUFS : 0;
+			if (errno == EAGAIN)
+				return r->out.len - r->out_start > RECEIVER_OUT_BYTES ? -ENOBUFS : 0;
+			if (!r->mute)
+				log_warn(r->guest, "epoch %llu: send: %s",
+					 (unsigned long long)r->last, strerror(errno));
+			r->mute = true;
+			break;
 		}
 		r->out_start += (size_t)n;
 		r->wrote_us = clock_us();
