@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "pvdrivers/net/netback.h"
+#include "common/buf.h"
+#include "common/log.h"
+#include "common/wire.h"
+#include "pvdrivers/evtchn.h"
+#include "pvdrivers/net/announce.h"
+#include "pvdrivers/net/vif.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	BLOB_VERSION = 1,
+	BLOB_HEADER_BYTES = 4,
+
+	/* More than a full ring of the largest frames takes. */
+	DRAIN_BATCHES = 8,
+};
+
+#define FOR_EACH_VIF(nb, v) for (struct vif *v = (nb)->vif; v < (nb)->vif + NETBACK_VIFS_MAX; v++)
+
+/*
+ * The vif's place, known or new. A place stays with its number for good: held packets name it. NULL: too many.
+ */
+static struct vif *place_of(struct netback *nb, uint32_t devid)
+{
+	FOR_EACH_VIF(nb, v) {
+		if (v->name[0] && v->devid == devid)
+			return v;
+	}
+	FOR_EACH_VIF(nb, v) {
+		if (!v->name[0])
+			return v;
+	}
+	return NULL;
+}
+
+static bool is_listed(char **names, unsigned int nr, uint32_t devid)
+{
+	char name[12];
+
+	snprintf(name, sizeof(name), "%u", devid);
+	for (unsigned int i = 0; i < nr; i++)
+		if (!strcmp(names[i], name))
+			return true;
+	return false;
+}
+
+static void open_new(struct netback *nb, char **names, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		unsigned long devid;
+		struct vif *v;
+		char *end;
+
+		devid = strtoul(names[i], &end, 10);
+		if (*end || end == names[i] || devid > UINT16_MAX)
+			continue;
+		v = place_of(nb, (uint32_t)devid);
+		if (!v)
+			log_err(nb->config.guest, "vif %lu: a guest may have %d", devid, NETBACK_VIFS_MAX);
+		else if (!v->present)
+			vif_open(nb, (uint32_t)devid, v);
+	}
+}
+
+static void look(struct netback *nb)
+{
+	bool alive = xenbus_domain_alive(nb->xenbus, nb->config.domid);
+	unsigned int nr;
+	char **names;
+
+	if (nb->seen_alive && !alive) {
+		FOR_EACH_VIF(nb, v) {
+			if (v->present)
+				vif_end(v);
+		}
+	}
+	nb->seen_alive |= alive;
+
+	names = xenbus_list(nb->xenbus, &nr, "/local/domain/0/backend/vif/%u", nb->config.domid);
+	if (!names)
+		nr = 0;
+	FOR_EACH_VIF(nb, v) {
+		if (v->present && !is_listed(names, nr, v->devid))
+			vif_forget(v);
+	}
+	if (alive || !nb->seen_alive)
+		open_new(nb, names, nr);
+	free(names);
+	FOR_EACH_VIF(nb, v) {
+		if (v->present)
+			vif_look(v);
+	}
+}
+
+static void on_look(evutil_socket_t fd, short what, void *arg)
+{
+	struct netback *nb = arg;
+
+	if (nb->frozen)
+		nb->missed_look = true;
+	else
+		look(nb);
+}
+
+void netback_look_soon(void *arg)
+{
+	static const struct timeval now;
+	struct netback *nb = arg;
+
+	evtimer_add(nb->look, &now);
+}
+
+/* A worker that died together with its guest has left its TAPs. */
+static void remove_stale_taps(struct netback *nb)
+{
+	for (unsigned int devid = 0; devid < NETBACK_VIFS_MAX; devid++) {
+		char name[IFNAMSIZ];
+
+		snprintf(name, sizeof(name), "vif%u.%u", nb->config.domid, devid);
+		if (!xenbus_exists(nb->xenbus, "/local/domain/0/backend/vif/%u/%u", nb->config.domid, devid))
+			tap_remove_stale(name);
+	}
+}
+
+static int open_all(struct netback *nb)
+{
+	uint32_t domid = nb->config.domid;
+	int rc;
+
+	nb->tx_batch = tx_batch_new();
+	nb->rx_batch = rx_batch_new();
+	nb->look = evtimer_new(nb->config.base, on_look, nb);
+	if (!nb->tx_batch || !nb->rx_batch || !nb->look)
+		return -ENOMEM;
+	rc = grant_open(domid, &nb->grant);
+	if (rc)
+		return rc;
+	rc = evtchn_open(nb->config.base, &nb->evtchn);
+	if (rc)
+		return rc;
+	rc = xenbus_open(nb->config.base, &nb->xenbus);
+	if (rc)
+		return rc;
+	rc = xenbus_watch(nb->xenbus, netback_look_soon, nb, &nb->released, "@releaseDomain");
+	if (rc)
+		return rc;
+	return xenbus_watch(nb->xenbus, netback_look_soon, nb, &nb->watch, "/local/domain/0/backend/vif/%u",
+			    domid);
+}
+
+int netback_new(const struct netback_config *config, struct netback **out)
+{
+	struct netback *nb;
+	int rc;
+
+	nb = calloc(1, sizeof(*nb));
+	if (!nb)
+		return -ENOMEM;
+	nb->config = *config;
+	FOR_EACH_VIF(nb, v)
+		v->tap = -1;
+	rc = open_all(nb);
+	if (rc) {
+		log_err(config->guest, "network back end: %s", strerror(-rc));
+		netback_free(nb, true);
+		return rc;
+	}
+	remove_stale_taps(nb);
+	look(nb);
+	*out = nb;
+	return 0;
+}
+
+void netback_free(struct netback *nb, bool keep_taps)
+{
+	if (!nb)
+		return;
+	FOR_EACH_VIF(nb, v) {
+		if (v->present)
+			vif_release(v, keep_taps || v->attached);
+	}
+	xenbus_close(nb->xenbus);
+	evtchn_close(nb->evtchn);
+	grant_close(nb->grant);
+	if (nb->look)
+		event_free(nb->look);
+	free(nb->tx_batch);
+	free(nb->rx_batch);
+	free(nb);
+}
+
+void netback_emit(struct netback *nb, struct packet *p)
+{
+	tx_emit(p->out, p);
+}
+
+void netback_pressure(struct netback *nb, bool full)
+{
+	nb->full = full;
+	if (full)
+		return;
+	FOR_EACH_VIF(nb, v) {
+		if (v->attached)
+			vif_schedule(v);
+	}
+}
+
+int netback_drain(struct netback *nb)
+{
+	int rc = 0;
+
+	FOR_EACH_VIF(nb, v) {
+		int r;
+
+		if (!v->attached)
+			continue;
+		r = tx_run(v, DRAIN_BATCHES);
+		if (r < 0) {
+			vif_fail(v, -r, "the transmit ring makes no sense");
+			rc = r;
+		}
+	}
+	return rc;
+}
+
+void netback_freeze(struct netback *nb, bool frozen)
+{
+	if (nb->frozen == frozen)
+		return;
+	nb->frozen = frozen;
+	if (frozen)
+		return;
+	FOR_EACH_VIF(nb, v) {
+		if (v->attached)
+			vif_schedule(v);
+		else if (v->present)
+			vif_watch_tap(v, true);
+	}
+	if (nb->missed_look)
+		netback_look_soon(nb);
+	nb->missed_look = false;
+}
+
+int netback_ring_gfns(struct netback *nb, uint64_t (*gfn_of_grant)(void *arg, uint32_t ref), void *arg,
+		      uint64_t *gfn, size_t max)
+{
+	size_t nr = 0;
+
+	FOR_EACH_VIF(nb, v) {
+		const uint32_t refs[] = {v->tx_ref, v->rx_ref};
+
+		for (int i = 0; i < 2 && v->attached; i++) {
+			if (nr == max)
+				return -E2BIG;
+			gfn[nr] = gfn_of_grant(arg, refs[i]);
+			if (gfn[nr] == UINT64_MAX) {
+				log_err(nb->config.guest, "%s: no page behind ring grant %u", v->name, refs[i]);
+				return -ENOENT;
+			}
+			nr++;
+		}
+	}
+	return (int)nr;
+}
+
+int netback_state(struct netback *nb, struct buf *out)
+{
+	size_t start = out->len;
+	uint16_t nr = 0;
+	uint8_t *header;
+
+	header = buf_extend(out, BLOB_HEADER_BYTES);
+	if (!header)
+		return -ENOMEM;
+	FOR_EACH_VIF(nb, v) {
+		int rc;
+
+		if (!v->present)
+			continue;
+		rc = addresses_encode(&v->addresses, v->devid, out);
+		if (rc)
+			return rc;
+		nr++;
+	}
+	wire_put16(out->data + start, BLOB_VERSION);
+	wire_put16(out->data + start + 2, nr);
+	return 0;
+}
+
+/* Walks through the blob; with `nb` each vif takes its addresses. */
+static int read_state(struct netback *nb, const uint8_t *blob, size_t len)
+{
+	size_t at = BLOB_HEADER_BYTES;
+	uint16_t nr;
+
+	if (len < BLOB_HEADER_BYTES || wire_get16(blob) != BLOB_VERSION)
+		return -EINVAL;
+	nr = wire_get16(blob + 2);
+	if (nr > NETBACK_VIFS_MAX)
+		return -EINVAL;
+	for (uint16_t i = 0; i < nr; i++) {
+		struct addresses addresses;
+		uint32_t devid;
+		int used;
+
+		used = addresses_decode(&addresses, &devid, blob + at, len - at);
+		if (used < 0)
+			return used;
+		at += (size_t)used;
+		if (!nb)
+			continue;
+		FOR_EACH_VIF(nb, v) {
+			if (v->present && v->devid == devid)
+				v->addresses = addresses;
+		}
+	}
+	return at == len ? 0 : -EINVAL;
+}
+
+int netback_state_check(const void *blob, size_t len)
+{
+	return read_state(NULL, blob, len);
+}
+
+static int activate_vif(struct netback *nb, struct vif *v)
+{
+	int rc;
+
+	if (v->tap < 0 || !v->front) {
+		log_err(nb->config.guest, "%s: cannot be activated: it was never set up", v->name);
+		return -ENODEV;
+	}
+	if (!xenbus_exists(nb->xenbus, "%s/tx-ring-ref", v->front)) {
+		log_info(nb->config.guest, "%s: the guest had not connected it", v->name);
+		return 0;
+	}
+	rc = vif_attach(v);
+	if (!rc)
+		rc = xenbus_set_state(nb->xenbus, v->back, XenbusStateConnected);
+	if (!rc)
+		rc = xenbus_set_state(nb->xenbus, v->front, XenbusStateConnected);
+	if (rc)
+		log_err(nb->config.guest, "%s: cannot attach to the copied rings: %s", v->name, strerror(-rc));
+	return rc;
+}
+
+int netback_activate(struct netback *nb, const void *blob, size_t len)
+{
+	int rc;
+
+	rc = read_state(NULL, blob, len);
+	if (rc) {
+		log_err(nb->config.guest, "the net blob is damaged");
+		return rc;
+	}
+	read_state(nb, blob, len);
+	nb->config.standby = false;
+	FOR_EACH_VIF(nb, v) {
+		if (!v->present || v->attached)
+			continue;
+		rc = activate_vif(nb, v);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* Straight to the TAP, with an empty virtio-net header in front. */
+static int send_frame(struct vif *v, const uint8_t *frame, size_t len)
+{
+	uint8_t out[VNET_LEN + ANNOUNCE_FRAME_MAX] = {0};
+	int rc;
+
+	memcpy(out + VNET_LEN, frame, len);
+	rc = tap_write(v->tap, out, VNET_LEN + len);
+	if (rc)
+		log_warn(v->netback->config.guest, "%s: cannot announce: %s", v->name, strerror(-rc));
+	return rc;
+}
+
+static int announce_vif(struct vif *v)
+{
+	uint8_t frame[ANNOUNCE_FRAME_MAX];
+	int rc = 0;
+
+	if (!addresses_count(&v->addresses))
+		return send_frame(v, frame, announce_mac(v->mac, frame));
+	for (int i = 0; i < NETBACK_ADDRESSES_MAX; i++) {
+		const struct address *a = &v->addresses.entry[i];
+		int r;
+
+		if (!a->version)
+			continue;
+		r = send_frame(v, frame, announce_address(a, v->mac, frame));
+		if (r)
+			rc = r;
+	}
+	return rc;
+}
+
+int netback_announce(struct netback *nb)
+{
+	int rc = 0;
+
+	FOR_EACH_VIF(nb, v) {
+		int r;
+
+		if (v->tap < 0)
+			continue;
+		r = announce_vif(v);
+		if (r)
+			rc = r;
+	}
+	return rc;
+}
+
+void netback_stats(const struct netback *nb, struct netback_stats *s)
+{
+	*s = (struct netback_stats){0};
+	for (const struct vif *v = nb->vif; v < nb->vif + NETBACK_VIFS_MAX; v++) {
+		s->vifs += v->present;
+		s->connected += v->attached;
+		s->tx_packets += v->stats.tx_packets;
+		s->tx_bytes += v->stats.tx_bytes;
+		s->rx_packets += v->stats.rx_packets;
+		s->rx_bytes += v->stats.rx_bytes;
+		s->tx_dropped += v->stats.tx_dropped;
+		s->rx_dropped += v->stats.rx_dropped;
+		s->ring_errors += v->stats.ring_errors;
+	}
+}
