@@ -317,7 +317,9 @@ static int apply(struct receiver *r)
 		r->first_seen = true;
 		r->committed = r->epoch->number;
 	}
-	return fi_point("APPLY_AFTER");
+	if (fi_point("APPLY_AFTER"))
+		return end_stream(r, -EIO, GOODBYE_RESOURCES, "fault point APPLY_AFTER");
+	return 0;
 }
 
 static const char *wrong_end(const struct receiver *r, const struct record_end *end)
@@ -487,6 +489,7 @@ static void capture(struct receiver *r, const uint8_t *data, size_t len)
 			continue;
 		if (n < 0) {
 			log_warn(r->guest, "stream capture given up: %s", strerror(errno));
+			close(r->config.capture_fd);
 			r->config.capture_fd = -1;
 			return;
 		}
@@ -509,13 +512,13 @@ static ssize_t receive(struct receiver *r)
 	if (n < 0)
 		return errno == EAGAIN ? 0 : -errno;
 	if (!n) {
-		r->stats.torn = r->phase != RECORD_IDLE || in_len(r);
+		r->stats.torn = !r->greeted || r->phase != RECORD_IDLE || in_len(r);
 		if (r->stats.torn)
 			log_warn(r->guest, "epoch %llu: the stream ends at byte %llu inside %s: dropped",
 				 (unsigned long long)(r->phase == RECORD_IDLE ? r->last
 									      : r->epoch->number),
 				 (unsigned long long)(r->in_offset + in_len(r)),
-				 r->phase == RECORD_IDLE ? "a record" : "the epoch");
+				 r->phase == RECORD_IDLE ? r->in_name : "the epoch");
 		return -ECONNRESET;
 	}
 	capture(r, r->in.data + r->in.len, (size_t)n);
@@ -577,10 +580,13 @@ int receiver_new(const struct receiver_config *config, const struct receiver_ops
 	size_t pages = config->staged_pages_max;
 	int rc;
 
-	if (!r)
+	if (!r) {
+		close(config->fd);
+		if (config->capture_fd >= 0)
+			close(config->capture_fd);
 		return -ENOMEM;
+	}
 	r->config = *config;
-	r->config.fd = -1;		/* the caller's until nothing can fail any more */
 	r->ops = *ops;
 	r->arg = arg;
 	r->phase = RECORD_IDLE;
@@ -602,7 +608,6 @@ int receiver_new(const struct receiver_config *config, const struct receiver_ops
 		receiver_free(r);
 		return rc;
 	}
-	r->config.fd = config->fd;
 	*out = r;
 	return 0;
 }
@@ -611,8 +616,9 @@ void receiver_free(struct receiver *r)
 {
 	if (!r)
 		return;
-	if (r->config.fd >= 0)
-		close(r->config.fd);
+	close(r->config.fd);
+	if (r->config.capture_fd >= 0)
+		close(r->config.capture_fd);
 	epoch_free(r->epoch);
 	epoch_hash_free(r->hash);
 	buf_free(&r->in);

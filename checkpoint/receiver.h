@@ -21,14 +21,14 @@ struct receiver_ops {
 };
 
 struct receiver_config {
-	int fd;				/* connected; owned by the receiver once receiver_new() returned 0 */
+	int fd;				/* connected; owned by the receiver, closed if receiver_new() fails */
 	const char *guest;
 	uint8_t uuid[16];
 	uint64_t term, token;
 	uint64_t gfn_limit;		/* a greater gfn is refused */
 	size_t staged_pages_max;	/* an epoch with more pages is refused */
 	unsigned int heartbeat_ms, promise_ms;
-	int capture_fd;			/* -1, or a file that gets every received byte (for the stream checker) */
+	int capture_fd;			/* -1, or a file that gets every received byte (for the stream checker); owned likewise */
 };
 
 int receiver_new(const struct receiver_config *config, const struct receiver_ops *ops, void *arg,

@@ -79,8 +79,8 @@ const uint32_t record_blob_max[EPOCH_BLOBS] = {
 	[BLOB_CONTEXT] = 8 << 20,
 	[BLOB_MACHINE] = 4096,
 	[BLOB_LAYOUT] = RECORD_BLOB_MAX,
-	[BLOB_NET] = 1 << 20,
-	[BLOB_STORE] = 4 << 20,
+	[BLOB_NET] = 64 << 10,
+	[BLOB_STORE] = 1 << 20,
 };
 
 enum {
@@ -156,6 +156,8 @@ int stream_answer_get(const uint8_t at[STREAM_ANSWER_SIZE], struct stream_answer
 
 	if (memcmp(w->magic, stream_magic, sizeof(w->magic)) ||
 	    wire_get16(w->status) >= STREAM_STATUSES)
+		return -EINVAL;
+	if (wire_get16(w->version) == STREAM_VERSION && wire_get64(w->zero))
 		return -EINVAL;
 	*a = (struct stream_answer){
 		.version = wire_get16(w->version),

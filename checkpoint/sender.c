@@ -685,10 +685,11 @@ int sender_new(const struct sender_config *config, struct sender **out)
 	struct sender *s = calloc(1, sizeof(*s));
 	int rc;
 
-	if (!s)
+	if (!s) {
+		close(config->fd);
 		return -ENOMEM;
+	}
 	s->config = *config;
-	s->config.fd = -1;		/* the caller's until nothing can fail any more */
 	pthread_mutex_init(&s->lock, NULL);
 	s->guest = strdup(config->guest);
 	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -704,12 +705,8 @@ int sender_new(const struct sender_config *config, struct sender **out)
 		rc = add_hello(s);
 	if (!rc)
 		rc = socket_prepare(config);
-	if (!rc) {
-		s->config.fd = config->fd;
+	if (!rc)
 		rc = thread_start(s);
-		if (rc)
-			s->config.fd = -1;
-	}
 	if (rc) {
 		sender_free(s);
 		return rc;
@@ -737,6 +734,8 @@ void sender_free(struct sender *s)
 	if (!s)
 		return;
 	sender_stop(s);
+	if (s->config.fd >= 0)
+		close(s->config.fd);
 	if (s->wake_fd >= 0)
 		close(s->wake_fd);
 	if (s->notify_fd >= 0)

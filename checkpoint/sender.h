@@ -11,7 +11,7 @@
 struct sender;
 
 struct sender_config {
-	int fd;				/* connected stream socket; owned by the sender once sender_new() returned 0 */
+	int fd;				/* connected stream socket; owned by the sender, closed if sender_new() fails */
 	const char *guest;
 	uint8_t uuid[16];
 	uint64_t term;
