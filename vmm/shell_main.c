@@ -353,13 +353,21 @@ static int verb_kind(struct shell *s, char **arg)
 		[LIBXL_DOMAIN_TYPE_PVH] = "PVH",
 	};
 	int r, nr_pci = 0, nr_usb = 0;
+	libxl_domain_config config;
 	libxl_device_usbdev *usb;
 	libxl_device_pci *pci;
+	libxl_domain_type type;
 	libxl_dominfo info;
 
+	/* libxl_dominfo calls a PVH domain HVM; the configuration knows. */
 	libxl_dominfo_init(&info);
 	r = libxl_domain_info(s->ctx, &info, s->domid);
-	if (r || info.domain_type < LIBXL_DOMAIN_TYPE_HVM || info.domain_type > LIBXL_DOMAIN_TYPE_PVH) {
+	if (!r) {
+		r = config_retrieve(s, &config);
+		type = config.c_info.type;
+		libxl_domain_config_dispose(&config);
+	}
+	if (r || type < LIBXL_DOMAIN_TYPE_HVM || type > LIBXL_DOMAIN_TYPE_PVH) {
 		libxl_dominfo_dispose(&info);
 		return failed(s, "kind", r);
 	}
@@ -367,7 +375,7 @@ static int verb_kind(struct shell *s, char **arg)
 	usb = libxl_device_usbdev_list(s->ctx, s->domid, &nr_usb);
 	r = printf("{\"domid\": %u, \"kind\": \"%s\", \"passthrough\": %d, \"memory_kib\": %" PRIu64
 		   ", \"vcpus\": %u, \"uuid\": \"" LIBXL_UUID_FMT "\"}\n",
-		   s->domid, kind[info.domain_type], nr_pci + nr_usb, info.current_memkb + info.outstanding_memkb,
+		   s->domid, kind[type], nr_pci + nr_usb, info.current_memkb + info.outstanding_memkb,
 		   info.vcpu_max_id + 1, LIBXL_UUID_BYTES(info.uuid));
 	libxl_device_pci_list_free(pci, nr_pci);
 	libxl_device_usbdev_list_free(usb, nr_usb);

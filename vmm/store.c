@@ -387,13 +387,22 @@ static int snapshot_watches(struct xs_handle *xs, uint32_t domid, struct buf *ou
 	return *nr == h.watches ? 0 : -EAGAIN;	/* it added or dropped one between two messages */
 }
 
-int store_snapshot(struct xs_handle *xs, uint32_t domid, struct buf *out)
+static void finish_head(struct buf *out, size_t start, uint32_t domid, uint32_t nr_nodes, uint32_t nr_watches)
+{
+	uint8_t *head = out->data + start;
+
+	wire_put16(head, STORE_VERSION);
+	wire_put32(head + 4, domid);
+	wire_put32(head + 8, nr_nodes);
+	wire_put32(head + 12, nr_watches);
+}
+
+static int snapshot(struct xs_handle *xs, uint32_t domid, struct buf *out, bool with_watches)
 {
 	struct walk w = {.xs = xs, .out = out};
 	size_t start = out->len;
 	uint32_t nr_watches = 0;
 	char dir[NODE_DIR_MAX];
-	uint8_t *head;
 	int rc;
 
 	if (!buf_extend(out, STORE_HEAD_BYTES))
@@ -401,41 +410,110 @@ int store_snapshot(struct xs_handle *xs, uint32_t domid, struct buf *out)
 	w.dir_len = (size_t)snprintf(dir, sizeof(dir), "/local/domain/%u/", domid);
 	/* Watches last: the same message tells that nothing was in flight when all nodes had been read. */
 	rc = snapshot_below(&w, dir, 0);
-	if (!rc)
+	if (!rc && with_watches)
 		rc = snapshot_watches(xs, domid, out, &nr_watches);
 	if (!rc && out->len - start > STORE_BYTES_MAX)
 		rc = -E2BIG;
-	if (rc) {
+	if (rc)
 		out->len = start;
-		return rc;
-	}
-	head = out->data + start;
-	wire_put16(head, STORE_VERSION);
-	wire_put32(head + 4, domid);
-	wire_put32(head + 8, w.nr_nodes);
-	wire_put32(head + 12, nr_watches);
-	return 0;
+	else
+		finish_head(out, start, domid, w.nr_nodes, nr_watches);
+	return rc;
+}
+
+int store_snapshot(struct xs_handle *xs, uint32_t domid, struct buf *out)
+{
+	return snapshot(xs, domid, out, true);
+}
+
+int store_nodes(struct xs_handle *xs, uint32_t domid, struct buf *out)
+{
+	return snapshot(xs, domid, out, false);
 }
 
 /* apply */
 
-static int apply_node(struct xs_handle *xs, const char *dir, const struct node *n)
+/* The nodes of a checked blob, for looking one up. */
+struct node_table {
+	struct node *node;
+	uint32_t nr;
+};
+
+static int table_read(const void *blob, size_t len, uint32_t domid, struct node_table *t)
+{
+	struct reader r = {blob, len};
+	struct store_head h;
+	uint32_t i;
+	int rc;
+
+	rc = store_check(blob, len);
+	if (!rc)
+		rc = read_head(&r, &h);
+	if (rc || h.domid != domid)
+		return -EINVAL;
+	t->node = calloc(h.nr_nodes ? h.nr_nodes : 1, sizeof(*t->node));
+	if (!t->node)
+		return -ENOMEM;
+	t->nr = h.nr_nodes;
+	for (i = 0; !rc && i < h.nr_nodes; i++)
+		rc = read_node(&r, &t->node[i]);
+	return rc;
+}
+
+static const struct node *table_find(const struct node_table *t, uint32_t nr, const char *path, size_t len)
+{
+	while (nr--)
+		if (t->node[nr].path_len == len && !memcmp(t->node[nr].path, path, len))
+			return &t->node[nr];
+	return NULL;
+}
+
+static bool perms_equal(const struct node *a, const struct node *b)
+{
+	return a->nr_perms == b->nr_perms && !memcmp(a->perms, b->perms, (size_t)a->nr_perms * PERM_BYTES);
+}
+
+/* A node that dom0 makes gets its parent's permissions (xenstored, construct_node()). */
+static bool perms_inherited(const struct node_table *t, uint32_t i)
+{
+	const struct node *n = &t->node[i], *parent;
+	const char *slash = memrchr(n->path, '/', n->path_len);
+
+	parent = slash ? table_find(t, i, n->path, (size_t)(slash - n->path)) : NULL;
+	return parent && perms_equal(n, parent);
+}
+
+static int apply_perms(struct xs_handle *xs, const char *path, const struct node *n)
 {
 	struct xs_permissions perms[PERMS_MAX];
-	char path[NODE_DIR_MAX + PATH_BYTES_MAX];
 	unsigned int i;
 
-	if (is_local(n->path, n->path_len))
-		return 0;
-	snprintf(path, sizeof(path), "%s%.*s", dir, (int)n->path_len, n->path);
-	if (!xs_write(xs, XBT_NULL, path, n->value, n->value_len))
-		return -errno;
 	for (i = 0; i < n->nr_perms; i++)
 		perms[i] = (struct xs_permissions){
 			.id = wire_get32(n->perms + i * PERM_BYTES),
 			.perms = wire_get32(n->perms + i * PERM_BYTES + 4),
 		};
 	return xs_set_permissions(xs, XBT_NULL, path, perms, n->nr_perms) ? 0 : -errno;
+}
+
+/* `base` is NULL if nothing is known of what is there. */
+static int apply_node(struct xs_handle *xs, const char *dir, const struct node_table *t, uint32_t i,
+		      const struct node_table *base)
+{
+	const struct node *n = &t->node[i], *old = NULL;
+	char path[NODE_DIR_MAX + PATH_BYTES_MAX];
+
+	if (is_local(n->path, n->path_len))
+		return 0;
+	snprintf(path, sizeof(path), "%s%.*s", dir, (int)n->path_len, n->path);
+	if (base)
+		old = table_find(base, base->nr, n->path, n->path_len);
+	if (!old || old->value_len != n->value_len || memcmp(old->value, n->value, n->value_len))
+		if (!xs_write(xs, XBT_NULL, path, n->value, n->value_len))
+			return -errno;
+	if (old ? perms_equal(old, n) : base && perms_inherited(t, i))
+		return 0;
+	return apply_perms(xs, path, n);
 }
 
 static int apply_watch(struct xs_handle *xs, uint32_t domid, const struct watch *w)
@@ -452,33 +530,49 @@ static int apply_watch(struct xs_handle *xs, uint32_t domid, const struct watch 
 	return 0;
 }
 
-int store_apply(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len)
+static int apply_watches(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len)
 {
 	struct reader r = {blob, len};
-	char dir[NODE_DIR_MAX];
 	struct store_head h;
 	struct watch w;
 	struct node n;
 	uint32_t i;
 	int rc;
 
-	rc = store_check(blob, len);
-	if (!rc)
-		rc = read_head(&r, &h);
-	if (rc || h.domid != domid)
-		return -EINVAL;
-
-	/* Nodes first: the guest has seen their values already, a watch must not tell it again. */
-	snprintf(dir, sizeof(dir), "/local/domain/%u/", domid);
-	for (i = 0; !rc && i < h.nr_nodes; i++) {
+	rc = read_head(&r, &h);
+	for (i = 0; !rc && i < h.nr_nodes; i++)
 		rc = read_node(&r, &n);
-		if (!rc)
-			rc = apply_node(xs, dir, &n);
-	}
 	for (i = 0; !rc && i < h.nr_watches; i++) {
 		rc = read_watch(&r, &w);
 		if (!rc)
 			rc = apply_watch(xs, domid, &w);
 	}
 	return rc;
+}
+
+int store_apply_onto(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len, const void *base, size_t base_len)
+{
+	struct node_table t = {0}, b = {0};
+	char dir[NODE_DIR_MAX];
+	uint32_t i;
+	int rc;
+
+	rc = table_read(blob, len, domid, &t);
+	if (!rc && base)
+		rc = table_read(base, base_len, domid, &b);
+
+	/* Nodes first: the guest has seen their values already, a watch must not tell it again. */
+	snprintf(dir, sizeof(dir), "/local/domain/%u/", domid);
+	for (i = 0; !rc && i < t.nr; i++)
+		rc = apply_node(xs, dir, &t, i, base ? &b : NULL);
+	if (!rc)
+		rc = apply_watches(xs, domid, blob, len);
+	free(b.node);
+	free(t.node);
+	return rc;
+}
+
+int store_apply(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len)
+{
+	return store_apply_onto(xs, domid, blob, len, NULL, 0);
 }

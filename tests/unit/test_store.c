@@ -23,7 +23,7 @@ struct fake_node {
 
 static struct fake {
 	struct fake_node node[NODES];
-	unsigned int nr, writes;
+	unsigned int nr, writes, perms_set;
 	const char *head;		/* of the `watches` answer, before " transactions=" */
 	const char *busy;		/* the rest of it */
 	const char *page[2];		/* watch lines of the messages from 0 and from 1 */
@@ -114,6 +114,7 @@ bool xs_set_permissions(struct xs_handle *h, xs_transaction_t t, const char *pat
 	struct fake_node *n = fake_find(path);
 
 	assert_non_null(n);
+	fake.perms_set++;
 	n->nr_perms = num;
 	memcpy(n->perms, perms, num * sizeof(*perms));
 	return true;
@@ -293,6 +294,35 @@ static void test_bad_answers(void **state)
 	buf_free(&b);
 }
 
+/* The guest wrote one value into the shell's tree and made one node that is its own. */
+static void test_onto_base(void **state)
+{
+	struct buf base = {0}, b = {0};
+	struct fake_node *n;
+
+	assert_int_equal(store_nodes(NULL, DOMID, &base), 0);
+	assert_int_equal(store_check(base.data, base.len), 0);
+	fake_set(DIR "data", "x", 1);
+	n = fake_set(DIR "data/own", "y", 1);
+	n->perms[0].id = DOMID;
+	fake_set(DIR "data/inherited", "z", 1);
+	snapshot(&b);
+
+	set_up(NULL);
+	fake.writes = 0;
+	assert_int_equal(store_apply_onto(NULL, DOMID, b.data, b.len, base.data, base.len), 0);
+	assert_int_equal(fake.writes, 3);
+	assert_int_equal(fake.perms_set, 1);
+	assert_int_equal(fake_find(DIR "data/own")->perms[0].id, DOMID);
+	assert_memory_equal(fake_find(DIR "data")->value, "x", 1);
+	assert_int_equal(fake.nr_added, 2);
+
+	base.data[0] ^= 2;
+	assert_int_equal(store_apply_onto(NULL, DOMID, b.data, b.len, base.data, base.len), -EINVAL);
+	buf_free(&base);
+	buf_free(&b);
+}
+
 static void test_other_domid(void **state)
 {
 	struct buf b = {0};
@@ -397,6 +427,7 @@ int main(void)
 		cmocka_unit_test_setup(test_two_messages, set_up),
 		cmocka_unit_test_setup(test_not_quiet, set_up),
 		cmocka_unit_test_setup(test_bad_answers, set_up),
+		cmocka_unit_test_setup(test_onto_base, set_up),
 		cmocka_unit_test_setup(test_other_domid, set_up),
 		cmocka_unit_test_setup(test_truncated, set_up),
 		cmocka_unit_test_setup(test_corrupt, set_up),
