@@ -170,9 +170,9 @@ class Pair:
 
     # Our software in the zones
 
-    def configure(self, zone, environment=""):
-        """Writes the tests' configuration; restarts the daemon only if something changed."""
-        files = {"/etc/understudy/understudy.conf": CONFIG.format(zone=zone, peer=REPL[PEER[zone]]),
+    def configure(self, zone, environment="", config=CONFIG):
+        """Writes the configuration; restarts the daemon only if something changed."""
+        files = {"/etc/understudy/understudy.conf": config.format(zone=zone, peer=REPL[PEER[zone]]),
                  "/etc/systemd/system/understudyd.service.d/test.conf":
                  DROP_IN.format(fault=FAULT_FILE, extra=environment)}
         script = "changed=\n"
