@@ -16,10 +16,26 @@
 /* As the kernel's netback has it: highest, so that a bridge never takes its own address from it. */
 static const unsigned char host_mac[6] = {0xfe, 0xff, 0xff, 0xff, 0xff, 0xff};
 
+/* A former worker that is being killed may take a moment to let go. */
+enum { BUSY_WAIT_MS = 2000, BUSY_STEP_MS = 20 };
+
+static int set_queue(int fd, struct ifreq *r)
+{
+	int waited_ms = 0;
+
+	while (ioctl(fd, TUNSETIFF, r)) {
+		if (errno != EBUSY || waited_ms >= BUSY_WAIT_MS)
+			return -errno;
+		usleep(BUSY_STEP_MS * 1000);
+		waited_ms += BUSY_STEP_MS;
+	}
+	return 0;
+}
+
 static int open_queue(const char *name)
 {
 	struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-	int fd;
+	int fd, rc;
 
 	if (strlen(name) >= sizeof(r.ifr_name))
 		return -ENAMETOOLONG;
@@ -27,9 +43,8 @@ static int open_queue(const char *name)
 	fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (ioctl(fd, TUNSETIFF, &r)) {
-		int rc = -errno;
-
+	rc = set_queue(fd, &r);
+	if (rc) {
 		close(fd);
 		return rc;
 	}

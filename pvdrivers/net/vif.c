@@ -382,7 +382,7 @@ static void look_starting(struct vif *v, enum xenbus_state back)
 	xenbus_clear_error(v->netback->xenbus, v->back);
 	rc = offer_features(v);
 	if (rc)
-		vif_fail(v, -rc, "cannot offer features");
+		log_err(guest_of(v), "%s: cannot offer features: %s", v->name, strerror(-rc));
 	else
 		vif_set_state(v, XenbusStateInitWait);
 }
@@ -402,11 +402,16 @@ static void look_connected(struct vif *v, enum xenbus_state back)
 		vif_set_state(v, XenbusStateConnected);
 }
 
-/* Closed, or its nodes are gone. */
+static bool is_online(struct vif *v)
+{
+	return xenbus_read_default(v->netback->xenbus, 1, "%s/online", v->back);
+}
+
+/* Closed, or its nodes are gone, or the toolstack unplugs what was never connected. */
 static void look_closed(struct vif *v)
 {
 	vif_detach(v);
-	if (!xenbus_read_default(v->netback->xenbus, 1, "%s/online", v->back))
+	if (!is_online(v))
 		close_tap(v, false);
 	vif_set_state(v, XenbusStateClosed);
 }
@@ -427,7 +432,9 @@ void vif_look(struct vif *v)
 	switch (front) {
 	case XenbusStateInitialising:
 	case XenbusStateInitWait:
-		if (v->tap >= 0 && back != XenbusStateClosing)
+		if (back >= XenbusStateClosing && !is_online(v))
+			look_closed(v);
+		else if (v->tap >= 0)
 			look_starting(v, back);
 		break;
 	case XenbusStateInitialised:
