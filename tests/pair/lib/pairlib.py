@@ -56,8 +56,11 @@ takeover = manual
 """
 
 FAULT_FILE = "/run/understudy-fault"
+# A zone that boots lays its default configuration over ours.
+OUR_CONFIG = "/etc/understudy/pair.conf"
 DROP_IN = """\
 [Service]
+ExecStartPre=/bin/cp {config} /etc/understudy/understudy.conf
 Environment=UNDERSTUDY_FAULT_FILE={fault}
 {extra}
 """
@@ -172,9 +175,9 @@ class Pair:
 
     def configure(self, zone, environment="", config=CONFIG):
         """Writes the configuration; restarts the daemon only if something changed."""
-        files = {"/etc/understudy/understudy.conf": config.format(zone=zone, peer=REPL[PEER[zone]]),
-                 "/etc/systemd/system/understudyd.service.d/test.conf":
-                 DROP_IN.format(fault=FAULT_FILE, extra=environment)}
+        files = {OUR_CONFIG: config.format(zone=zone, peer=REPL[PEER[zone]]),
+                 "/etc/systemd/system/understudyd.service.d/pair.conf":
+                 DROP_IN.format(config=OUR_CONFIG, fault=FAULT_FILE, extra=environment)}
         script = "changed=\n"
         for path, text in files.items():
             script += (f"mkdir -p {os.path.dirname(path)}\n"

@@ -2,7 +2,7 @@
 
 import time
 
-from pairlib import PEER, require, wait_for
+from pairlib import Failed, PEER, require, wait_for
 from scenario import chance, parameter, scenario
 
 BACK_LIMIT_S = 15       # a killed worker or daemon until its successor is known
@@ -153,9 +153,86 @@ def kill_one_daemon(pair, zone):
     old = pair.daemon_pid(zone)
     require(old, f"zone {zone}: no understudyd")
     pair.ssh(zone, f"kill -9 {old}")
+    wait_new_daemon(pair, zone, old)
 
+
+def wait_new_daemon(pair, zone, old):
     def probe():
         pid = pair.daemon_pid(zone)
-        return pid if pid and pid != old else "not back"
-    wait_for(f"zone {zone}: understudyd is back", BACK_LIMIT_S, probe)
+        return pid if pid and pid != old else f"understudyd {pid}"
+    wait_for(f"zone {zone}: another understudyd", BACK_LIMIT_S, probe)
     pair.wait_daemon(zone)
+
+
+def provoke_resync(pair, guest, zone):
+    pair.ssh(zone, f"kill -9 {pair.worker_pid(zone, guest.name)}")
+
+
+def provoke_loss(pair, guest, zone):
+    pair.ssh(PEER[zone], f"kill -9 {pair.worker_pid(PEER[zone], guest.name)}")
+
+
+def provoke_switch(pair, guest, zone):
+    pair.understudy(zone, f"failover {guest.name}", limit=60)
+
+
+def provoke_retag(pair, guest, zone):
+    """Untagged and tagged again; whichever of the two the daemon died over is repeated."""
+    def untagged():
+        if not pair.guest_status(zone, guest.name):
+            return True
+        pair.understudy(zone, f"untag {guest.name}", limit=60)
+        return "still tagged"
+
+    def tagged():
+        if pair.guest_status(zone, guest.name):
+            return True
+        pair.understudy(zone, f"tag {guest.name} ha=manual", limit=60)
+        return "not tagged yet"
+    for what, probe in (("untagged", untagged), ("tagged", tagged)):
+        wait_for(f"{guest.name} is {what}", 60, lambda probe=probe: patiently(probe), poll_s=1)
+
+
+def patiently(probe):
+    """The daemon may be away just now."""
+    try:
+        return probe()
+    except Failed as error:
+        return str(error)
+
+
+# (at the side of, point, what makes the daemon pass it)
+DAEMON_POINTS = (
+    ("primary", "D_PREPARE", provoke_resync), ("primary", "D_SYNC", provoke_resync),
+    ("primary", "D_PROTECTED", provoke_resync), ("backup", "D_PREPARED", provoke_resync),
+    ("backup", "D_STREAM", provoke_resync), ("backup", "D_STANDBY", provoke_resync),
+    ("primary", "D_DEGRADED", provoke_loss), ("primary", "D_DROP", provoke_loss),
+    ("primary", "D_UNTAG", provoke_retag), ("backup", "D_REMOVE", provoke_retag),
+    ("backup", "D_BUILD", provoke_retag),
+    ("primary", "D_SWITCH", provoke_switch), ("primary", "D_HAND_OVER", provoke_switch),
+    ("primary", "D_RETIRE", provoke_switch), ("backup", "D_ACTIVATE", provoke_switch),
+    ("backup", "D_ACTIVATE_SAVED", provoke_switch), ("backup", "D_ACTIVATED", provoke_switch))
+
+
+@scenario("kill-daemon-phases", 1200)
+def kill_daemon_phases(pair):
+    """understudyd dies at each of its phases; the guest runs on exactly one side, protected again."""
+    guest = pair.protected("redis1", "a", policy="manual")
+    oracle, counter = pair.oracle(guest), pair.counter(guest)
+    home = "a"
+    for side, point, provoke in DAEMON_POINTS:
+        began = time.monotonic()
+        zone = home if side == "primary" else PEER[home]
+        old = pair.daemon_pid(zone)
+        pair.arm_pid(zone, old, f"{point}:kill")
+        provoke(pair, guest, home)
+        wait_new_daemon(pair, zone, old)
+        counter.wait_answers(20, limit_s=40)
+        home = wait_one_active(pair, guest)
+        pair.wait_protected(home, guest.name)
+        verdict = oracle.verify()
+        pair.say(f"{side}: daemon killed at {point}: protected in zone {home} after "
+                 f"{time.monotonic() - began:.1f} s; {verdict['answered']} answers, 0 lost")
+    oracle.stop()
+    result = counter.stop()
+    return f"{len(DAEMON_POINTS)} points, longest stall {result['longest_gap']['us'] / 1e6:.1f} s"
