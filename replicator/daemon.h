@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the parts of understudyd share: one of it, made by daemon_main.c. */
+#ifndef REPLICATOR_DAEMON_H
+#define REPLICATOR_DAEMON_H
+
+#include "replicator/config.h"
+#include "replicator/host.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct children;
+struct control;
+struct domains;
+struct event;
+struct event_base;
+struct events;
+struct guest;
+struct peer;
+struct stream;
+struct workers;
+
+struct daemon {
+	struct event_base *base;
+	struct config config;
+	struct host host;
+	char guests_dir[CONFIG_PATH_MAX + 16];
+	struct children *children;
+	struct events *events;
+	struct domains *domains;
+	struct workers *workers;
+	struct peer *peer;
+	struct stream *stream;
+	struct control *control;
+	struct guest *guests;		/* uthash by uuid */
+	struct event *tick;
+	uint64_t tick_at_us;
+	uint64_t awake_us;		/* nothing is called silent on account of time before this: the daemon slept */
+	uint64_t illegal_events;
+	uint64_t peer_up_at_us;
+	bool looked;			/* the domains here are known */
+};
+
+#endif

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "replicator/domains.h"
+#include "common/log.h"
+#include "replicator/tags.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xenstore.h>
+
+enum { OPEN_RETRY_S = 1, SCAN_DELAY_MS = 2, DOMAINS_MAX = 1024 };
+
+#define VIF_PATH "/local/domain/0/backend/vif"
+
+struct domains {
+	struct event_base *base;
+	struct xs_handle *xs;
+	struct event *readable, *scan;
+	bool scan_due, ready;
+	struct domain_entry *list;
+	size_t nr;
+	void (*changed)(void *arg);
+	void *arg;
+};
+
+static void scan_in(struct domains *ds, unsigned int ms)
+{
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
+
+	event_add(ds->scan, &tv);
+}
+
+static struct domain_entry *entry_add(struct domains *ds, uint32_t domid)
+{
+	struct domain_entry *list;
+
+	if (ds->nr == DOMAINS_MAX)
+		return NULL;
+	list = realloc(ds->list, (ds->nr + 1) * sizeof(*list));
+	if (!list)
+		return NULL;
+	ds->list = list;
+	list[ds->nr] = (struct domain_entry){.domid = domid};
+	return &list[ds->nr++];
+}
+
+static void entry_read(struct domains *ds, struct domain_entry *e)
+{
+	char path[64];
+	unsigned int len;
+	char *name, *vm;
+
+	snprintf(path, sizeof(path), "/local/domain/%u/name", e->domid);
+	name = xs_read(ds->xs, XBT_NULL, path, &len);
+	snprintf(path, sizeof(path), "/local/domain/%u/vm", e->domid);
+	vm = xs_read(ds->xs, XBT_NULL, path, &len);
+	if (name && vm && !strncmp(vm, "/vm/", 4) && !uuid_parse(vm + 4, e->uuid)) {
+		snprintf(e->name, sizeof(e->name), "%s", name);
+		e->known = true;
+	}
+	free(name);
+	free(vm);
+}
+
+static bool parse_domid(const char *text, uint32_t *domid)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	*domid = (uint32_t)n;
+	return !*end && end != text && n > 0 && n < 0x7ff0;
+}
+
+static void domains_scan(struct domains *ds)
+{
+	unsigned int nr, i;
+	uint32_t domid;
+	char **names;
+
+	ds->nr = 0;
+	names = xs_directory(ds->xs, XBT_NULL, "/local/domain", &nr);
+	for (i = 0; names && i < nr; i++) {
+		struct domain_entry *e = parse_domid(names[i], &domid) ? entry_add(ds, domid) : NULL;
+
+		if (e)
+			entry_read(ds, e);
+	}
+	free(names);
+
+	names = xs_directory(ds->xs, XBT_NULL, VIF_PATH, &nr);
+	for (i = 0; names && i < nr; i++) {
+		struct domain_entry *e;
+
+		if (!parse_domid(names[i], &domid))
+			continue;
+		e = (struct domain_entry *)domains_by_id(ds, domid);
+		if (!e)
+			e = entry_add(ds, domid);
+		if (e)
+			e->has_vifs = true;
+	}
+	free(names);
+	ds->ready = true;
+	ds->changed(ds->arg);
+}
+
+static void domains_watched(evutil_socket_t fd, short what, void *arg)
+{
+	struct domains *ds = arg;
+	char **event;
+	int seen = 0;
+
+	while ((event = xs_check_watch(ds->xs))) {
+		free(event);
+		seen++;
+	}
+	if (errno != EAGAIN && errno != EINTR)
+		log_err(NULL, "xenstore: %s", strerror(errno));
+	if (seen)
+		scan_in(ds, SCAN_DELAY_MS);
+}
+
+static int domains_open(struct domains *ds)
+{
+	ds->xs = xs_open(XS_UNWATCH_FILTER);
+	if (!ds->xs)
+		return -errno;
+	if (!xs_watch(ds->xs, "@introduceDomain", "domains") ||
+	    !xs_watch(ds->xs, "@releaseDomain", "domains") || !xs_watch(ds->xs, VIF_PATH, "vifs"))
+		return -errno;
+	ds->readable = event_new(ds->base, xs_fileno(ds->xs), EV_READ | EV_PERSIST, domains_watched, ds);
+	if (!ds->readable || event_add(ds->readable, NULL))
+		return -ENOMEM;
+	return 0;
+}
+
+static void domains_due(evutil_socket_t fd, short what, void *arg)
+{
+	struct domains *ds = arg;
+	struct timeval again = {.tv_sec = OPEN_RETRY_S};
+	int rc;
+
+	if (!ds->readable) {
+		rc = domains_open(ds);
+		if (rc) {
+			if (!ds->scan_due)
+				log_warn(NULL, "xenstore cannot be opened yet: %s", strerror(-rc));
+			ds->scan_due = true;
+			xs_close(ds->xs);
+			ds->xs = NULL;
+			event_add(ds->scan, &again);
+			return;
+		}
+		log_info(NULL, "xenstore is open");
+	}
+	domains_scan(ds);
+}
+
+int domains_new(struct event_base *base, void (*changed)(void *arg), void *arg,
+		struct domains **out)
+{
+	struct domains *ds = calloc(1, sizeof(*ds));
+
+	if (!ds)
+		return -ENOMEM;
+	ds->base = base;
+	ds->changed = changed;
+	ds->arg = arg;
+	ds->scan = evtimer_new(base, domains_due, ds);
+	if (!ds->scan) {
+		free(ds);
+		return -ENOMEM;
+	}
+	scan_in(ds, 0);
+	*out = ds;
+	return 0;
+}
+
+void domains_free(struct domains *ds)
+{
+	if (!ds)
+		return;
+	if (ds->readable)
+		event_free(ds->readable);
+	event_free(ds->scan);
+	xs_close(ds->xs);
+	free(ds->list);
+	free(ds);
+}
+
+bool domains_ready(const struct domains *ds)
+{
+	return ds->ready;
+}
+
+const struct domain_entry *domains_list(const struct domains *ds, size_t *nr)
+{
+	*nr = ds->nr;
+	return ds->list;
+}
+
+const struct domain_entry *domains_by_id(const struct domains *ds, uint32_t domid)
+{
+	size_t i;
+
+	for (i = 0; i < ds->nr; i++)
+		if (ds->list[i].domid == domid)
+			return &ds->list[i];
+	return NULL;
+}
+
+const struct domain_entry *domains_by_name(const struct domains *ds, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < ds->nr; i++)
+		if (ds->list[i].known && !strcmp(ds->list[i].name, name))
+			return &ds->list[i];
+	return NULL;
+}
+
+const struct domain_entry *domains_by_uuid(const struct domains *ds, const uint8_t uuid[16])
+{
+	const struct domain_entry *found = NULL;
+	size_t i;
+
+	/* During a reboot the old domain may still be dying: the newer one counts. */
+	for (i = 0; i < ds->nr; i++)
+		if (ds->list[i].known && !memcmp(ds->list[i].uuid, uuid, 16) &&
+		    (!found || ds->list[i].domid > found->domid))
+			found = &ds->list[i];
+	return found;
+}

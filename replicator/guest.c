@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "replicator/guest.h"
+#include "checkpoint/record.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "replicator/child.h"
+#include "replicator/events.h"
+#include "replicator/peer.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct guest *guest_by_uuid(struct daemon *d, const uint8_t *uuid)
+{
+	struct guest *g;
+
+	HASH_FIND(hh, d->guests, uuid, 16, g);
+	return g;
+}
+
+struct guest *guest_by_name(struct daemon *d, const char *name)
+{
+	struct guest *g;
+
+	for (g = d->guests; g; g = g->hh.next)
+		if (!strcmp(g->tag.name, name))
+			return g;
+	return NULL;
+}
+
+int guest_save(struct guest *g)
+{
+	int rc = tag_save(g->d->guests_dir, &g->tag);
+
+	if (rc)
+		log_err(g->tag.name, "its state cannot be written to %s: %s", g->d->guests_dir,
+			strerror(-rc));
+	return rc;
+}
+
+const struct policy *guest_policy(const struct guest *g)
+{
+	const struct policy *p = config_policy(&g->d->config, g->tag.policy);
+
+	return p ? p : config_policy(&g->d->config, "standard");
+}
+
+void guest_deadline(struct guest *g, uint64_t ms)
+{
+	g->deadline_us = clock_us() + ms * 1000;
+}
+
+void guest_problem(struct guest *g, const char *fmt, ...)
+{
+	char text[GUEST_PROBLEM_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (text[0] && strcmp(text, g->problem))
+		log_warn(g->tag.name, "%s", text);
+	strcpy(g->problem, text);
+}
+
+struct worker_view *guest_worker(struct guest *g)
+{
+	struct worker_view *w = g->domid ? workers_find(g->d->workers, g->domid) : NULL;
+
+	return w && w->ready ? w : NULL;
+}
+
+int guest_command(struct guest *g, Understudy__WorkerCommand *c, int fd)
+{
+	return g->domid ? workers_send(g->d->workers, g->domid, c, fd) : -ENOTCONN;
+}
+
+void guest_tell_peer(struct guest *g)
+{
+	Understudy__PeerGuest m = UNDERSTUDY__PEER_GUEST__INIT;
+
+	if (!domains_ready(g->d->domains))
+		return;		/* whether it runs here is not known yet */
+	m.uuid.data = g->tag.uuid;
+	m.uuid.len = sizeof(g->tag.uuid);
+	m.name = g->tag.name;
+	m.policy = g->tag.policy;
+	m.term = g->tag.term;
+	m.active = fsm_runs_here(g->state) && g->state != GUEST_RETIRING;
+	m.protected_ = m.active && g->tag.current && g->state != GUEST_UNPROTECTED &&
+		       g->state != GUEST_PREPARING;
+	m.epoch = g->tag.epoch;
+	m.backup = fsm_has_shell(g->state);
+	peer_send(g->d->peer, PEER_GUEST, &m.base);
+}
+
+bool guest_wants_worker(const struct guest *g)
+{
+	if (g->state == GUEST_RETIRING || g->state == GUEST_REMOVING || g->state == GUEST_UNTAGGING)
+		return false;
+	return clock_us() >= g->successor_from_us;
+}
+
+struct guest *guest_new(struct daemon *d, const struct tag *tag, bool save)
+{
+	struct guest *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return NULL;
+	g->d = d;
+	g->tag = *tag;
+	g->state = GUEST_ABSENT;
+	g->peer_active = true;		/* until it says otherwise */
+	g->stream_fd = -1;
+	g->since_us = clock_us();
+	if (save && guest_save(g)) {
+		free(g);
+		return NULL;
+	}
+	HASH_ADD(hh, d->guests, tag.uuid, sizeof(g->tag.uuid), g);
+	return g;
+}
+
+static void guest_free(struct guest *g)
+{
+	if (g->stream_fd >= 0)
+		close(g->stream_fd);
+	if (g->prepare)
+		understudy__peer_prepare__free_unpacked(g->prepare, NULL);
+	HASH_DEL(g->d->guests, g);
+	free(g);
+}
+
+void guest_remove(struct guest *g)
+{
+	int rc = tag_remove(g->d->guests_dir, g->tag.uuid);
+
+	if (rc)
+		log_err(g->tag.name, "its state cannot be removed: %s", strerror(-rc));
+	guest_free(g);
+}
+
+static void load_one(void *arg, const struct tag *tag)
+{
+	struct guest *g = guest_new(arg, tag, false);
+
+	if (!g)
+		return;
+	log_info(tag->name, "tagged with policy %s, %s at term %" PRIu64, tag->policy,
+		 tag->backup ? "backup" : "primary", tag->term);
+	if (!config_policy(&g->d->config, tag->policy))
+		log_err(tag->name, "policy %s is not in the configuration; standard is used",
+			tag->policy);
+}
+
+int guests_load(struct daemon *d)
+{
+	int n = tags_load(d->guests_dir, load_one, d);
+
+	return n < 0 ? n : 0;
+}
+
+void guests_free(struct daemon *d)
+{
+	struct guest *g, *next;
+
+	HASH_ITER(hh, d->guests, g, next)
+		guest_free(g);
+}
+
+/* ---- the one place that changes a state ---- */
+
+void guest_event(struct guest *g, enum guest_event event, const char *cause)
+{
+	enum guest_state old = g->state;
+	int next = fsm_next(old, event);
+
+	if (next < 0) {
+		g->d->illegal_events++;
+		log_err(g->tag.name, "event %s does not fit state %s (%s): ignored",
+			guest_event_name[event], guest_state_name[old], cause);
+		return;
+	}
+	g->state = (enum guest_state)next;
+	if (g->state != old) {
+		log_info(g->tag.name, "%s -> %s (%s: %s)", guest_state_name[old],
+			 guest_state_name[g->state], guest_event_name[event], cause);
+		g->since_us = clock_us();
+		g->deadline_us = 0;
+		g->shell_serial++;	/* a tool that still runs has nobody who waits for it */
+	}
+	if (fsm_has_shell(g->state) || (fsm_has_shell(old) && g->state == GUEST_ABSENT) ||
+	    (g->state == GUEST_UNTAGGING && g->tag.backup))
+		guest_backup_entered(g, old, event, cause);
+	else
+		guest_primary_entered(g, old, event, cause);
+}
+
+/* ---- tools ---- */
+
+struct shell_run {
+	struct daemon *d;
+	uint8_t uuid[16];
+	unsigned int serial;
+	void (*done)(struct guest *g, int status, const char *out, const char *err);
+};
+
+static void shell_done(void *arg, int status, const char *out, const char *err)
+{
+	struct shell_run run = *(struct shell_run *)arg;
+	struct guest *g = guest_by_uuid(run.d, run.uuid);
+
+	free(arg);
+	if (g && g->shell_serial == run.serial)
+		run.done(g, status, out, err);
+}
+
+int guest_shell(struct guest *g, const char *verb, const char *arg, const char *input,
+		unsigned int limit_ms,
+		void (*done)(struct guest *g, int status, const char *out, const char *err))
+{
+	struct shell_run *run = malloc(sizeof(*run));
+	char domid[16];
+	const char *const argv[] = {g->d->config.shell_path, verb, domid, arg, NULL};
+
+	if (!run)
+		return -ENOMEM;
+	*run = (struct shell_run){.d = g->d, .serial = g->shell_serial, .done = done};
+	memcpy(run->uuid, g->tag.uuid, sizeof(run->uuid));
+	snprintf(domid, sizeof(domid), "%u", g->domid);
+	if (child_run(g->d->children, argv, input, limit_ms, shell_done, run))
+		return 0;
+	free(run);
+	return -EIO;
+}
+
+int guest_destroy(struct guest *g, void (*done)(struct guest *g, int status, const char *out,
+						const char *err))
+{
+	char uuid[UUID_TEXT];
+
+	uuid_format(g->tag.uuid, uuid);
+	return guest_shell(g, "destroy", uuid, NULL, 60000, done);
+}
+
+/* ---- domains ---- */
+
+/* The guest was created anew (`xl create` gives another uuid): the tag goes with the name. */
+static struct guest *guest_rekey(struct guest *g, const struct domain_entry *e)
+{
+	Understudy__PeerUntag untag = UNDERSTUDY__PEER_UNTAG__INIT;
+	struct daemon *d = g->d;
+	struct tag tag = g->tag;
+
+	memcpy(tag.uuid, e->uuid, sizeof(tag.uuid));
+	tag.current = tag.handing_over = false;
+	log_info(tag.name, "runs with another uuid as domain %u; its tag goes along", e->domid);
+	untag.uuid.data = g->tag.uuid;
+	untag.uuid.len = sizeof(g->tag.uuid);
+	peer_send(d->peer, PEER_UNTAG, &untag.base);
+	guest_remove(g);
+	return guest_new(d, &tag, true);
+}
+
+static void guest_look(struct guest *g)
+{
+	const struct domain_entry *e = domains_by_uuid(g->d->domains, g->tag.uuid);
+	char cause[64];
+
+	if (fsm_has_shell(g->state) || (g->tag.backup && g->state == GUEST_ABSENT)) {
+		guest_backup_domains_changed(g, e);
+		return;
+	}
+	if (e && g->domid && e->domid != g->domid && fsm_runs_here(g->state))
+		guest_event(g, GUEST_VANISHED, "another domain id, it was restarted");
+	if (!e && g->state == GUEST_ABSENT) {
+		e = domains_by_name(g->d->domains, g->tag.name);
+		if (e && !guest_by_uuid(g->d, e->uuid))
+			g = guest_rekey(g, e);
+		else
+			e = NULL;
+	}
+	if (!g)
+		return;
+	if (e && g->state == GUEST_ABSENT) {
+		g->domid = e->domid;
+		snprintf(cause, sizeof(cause), "domain %u", e->domid);
+		guest_event(g, GUEST_APPEARED, cause);
+		if (guest_worker(g))
+			guest_primary_hello(g, guest_worker(g));
+	} else if (!e && g->domid && (fsm_runs_here(g->state) || g->state == GUEST_UNTAGGING)) {
+		guest_event(g, GUEST_VANISHED, "the domain is gone");
+	}
+}
+
+static void drop_unneeded(void *arg, struct worker_view *w)
+{
+	struct daemon *d = arg;
+
+	if (!domains_by_id(d->domains, w->domid))
+		workers_release(d->workers, w->domid);
+}
+
+static void want_workers(struct daemon *d)
+{
+	const struct domain_entry *e;
+	size_t nr, i;
+
+	e = domains_list(d->domains, &nr);
+	for (i = 0; i < nr; i++) {
+		struct guest *g = e[i].known ? guest_by_uuid(d, e[i].uuid) : NULL, *other;
+		Understudy__WorkerRole role = UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY;
+
+		for (other = d->guests; !g && other; other = other->hh.next)
+			if (other->domid == e[i].domid && fsm_has_shell(other->state))
+				g = other;	/* its shell, before it has a name */
+		if (g && g->domid == e[i].domid && fsm_has_shell(g->state))
+			role = UNDERSTUDY__WORKER_ROLE__WORKER_BACKUP;
+		if (g && (g->state == GUEST_RETIRING || g->state == GUEST_REMOVING ||
+			  g->state == GUEST_UNTAGGING))
+			continue;
+		if (!e[i].has_vifs && !(g && g->domid == e[i].domid && e[i].known))
+			continue;
+		workers_want(d->workers, e[i].domid, role);
+	}
+}
+
+void guests_domains_changed(void *arg)
+{
+	struct daemon *d = arg;
+	struct guest *g, *next;
+
+	HASH_ITER(hh, d->guests, g, next)
+		guest_look(g);
+	if (!d->looked) {
+		d->looked = true;
+		HASH_ITER(hh, d->guests, g, next)
+			guest_tell_peer(g);
+	}
+	workers_each(d->workers, drop_unneeded, d);
+	want_workers(d);
+}
+
+/* ---- workers ---- */
+
+static struct guest *guest_of_worker(struct daemon *d, uint32_t domid)
+{
+	struct guest *g;
+
+	for (g = d->guests; g; g = g->hh.next)
+		if (g->domid == domid)
+			return g;
+	return NULL;
+}
+
+static void on_hello(void *arg, struct worker_view *w)
+{
+	struct daemon *d = arg;
+	struct guest *g = guest_of_worker(d, w->domid);
+
+	if (g && memcmp(g->tag.uuid, w->uuid, 16)) {
+		log_err(g->tag.name, "the worker of domain %u serves another guest, released", w->domid);
+		workers_release(d->workers, w->domid);
+		return;
+	}
+	log_info(g ? g->tag.name : w->name, "worker %d of domain %u is here, %s", w->pid, w->domid,
+		 w->unpaused_at_start ? "it let the guest go on" : "ready");
+	if (w->unpaused_at_start)
+		events_add(d->events, g ? g->tag.name : w->name, "resumed",
+			   "the guest stood still when its worker died; the new one let it go on",
+			   "domid pid", (int64_t)w->domid, (int64_t)w->pid);
+	if (!g)
+		return;
+	if (fsm_has_shell(g->state))
+		guest_backup_hello(g, w);
+	else
+		guest_primary_hello(g, w);
+}
+
+static void on_event(void *arg, struct worker_view *w, const Understudy__WorkerEvent *e)
+{
+	struct daemon *d = arg;
+	struct guest *g = guest_of_worker(d, w->domid);
+
+	if (e->event_case == UNDERSTUDY__WORKER_EVENT__EVENT_ALARM)
+		events_add(d->events, g ? g->tag.name : w->name, "alarm", e->alarm->text, "");
+	if (!g)
+		return;
+	if (fsm_has_shell(g->state))
+		guest_backup_worker_event(g, w, e);
+	else
+		guest_primary_worker_event(g, w, e);
+}
+
+static void on_gone(void *arg, struct worker_view *w, const char *cause)
+{
+	struct daemon *d = arg;
+	struct guest *g = guest_of_worker(d, w->domid);
+
+	if (!g)
+		return;
+	events_add(d->events, g->tag.name, "worker-gone", cause, "domid", (int64_t)w->domid);
+	if (g->state == GUEST_ABSENT || g->finalize)
+		return;
+	if (fsm_has_shell(g->state))
+		guest_backup_stream_over(g);
+	else
+		guest_primary_worker_gone(g);
+	guest_event(g, GUEST_WORKER_GONE, cause);
+}
+
+static bool may_start(void *arg, uint32_t domid)
+{
+	struct guest *g = guest_of_worker(arg, domid);
+
+	return !g || guest_wants_worker(g);
+}
+
+const struct workers_ops guests_workers_ops = {
+	.hello = on_hello,
+	.event = on_event,
+	.gone = on_gone,
+	.may_start = may_start,
+};
+
+/* ---- the peer ---- */
+
+void guests_peer_up(void *arg)
+{
+	struct daemon *d = arg;
+	struct guest *g, *next;
+
+	d->peer_up_at_us = clock_us();
+	events_add(d->events, NULL, "peer-up", peer_info(d->peer)->host, "");
+	HASH_ITER(hh, d->guests, g, next) {
+		guest_tell_peer(g);
+		if (!fsm_has_shell(g->state))
+			guest_primary_peer_up(g);
+	}
+}
+
+void guests_peer_down(void *arg, const char *cause)
+{
+	struct daemon *d = arg;
+	struct guest *g;
+
+	events_add(d->events, NULL, strcmp(cause, "silent") ? "peer-down" : "peer-silent", cause,
+		   "silent_us", (int64_t)(clock_us() - peer_heard_us(d->peer)));
+	for (g = d->guests; g; g = g->hh.next)
+		g->drop_told = false;
+}
+
+/* The peer's word about a guest: who runs it, in which term. */
+static void peer_says(struct daemon *d, const Understudy__PeerGuest *m)
+{
+	struct guest *g = guest_by_uuid(d, m->uuid.data);
+	struct guest *same = guest_by_name(d, m->name);
+	char cause[192];
+
+	if (!g && same) {
+		if (same->state != GUEST_ABSENT) {
+			log_err(m->name, "the peer has a tagged guest of that name with another uuid");
+			return;
+		}
+		if (!m->active)
+			return;
+		guest_remove(same);
+	}
+	if (!g) {
+		struct tag tag = {.backup = m->active, .term = m->term, .epoch = m->epoch};
+
+		snprintf(tag.name, sizeof(tag.name), "%s", m->name);
+		snprintf(tag.policy, sizeof(tag.policy), "%s", m->policy);
+		memcpy(tag.uuid, m->uuid.data, sizeof(tag.uuid));
+		g = guest_new(d, &tag, true);
+		if (!g)
+			return;
+		log_info(tag.name, "tagged by the peer");
+	}
+	g->peer_active = m->active;
+	if (m->active && fsm_runs_here(g->state) && g->state != GUEST_RETIRING) {
+		if (m->term > g->tag.term) {
+			snprintf(cause, sizeof(cause), "%s runs it in term %" PRIu64 ", here it is term %" PRIu64,
+				 peer_info(d->peer)->host, m->term, g->tag.term);
+			g->tag.term = m->term;
+			events_add(d->events, g->tag.name, "outranked", cause, "term", (int64_t)m->term);
+			guest_event(g, GUEST_OUTRANKED, cause);
+		} else if (m->term == g->tag.term) {
+			guest_problem(g, "it runs on both hosts in the same term %" PRIu64
+				      ": destroy one of them by hand", m->term);
+		}
+		return;
+	}
+	if (m->active && m->term >= g->tag.term) {
+		if (g->tag.term != m->term || !g->tag.backup) {
+			g->tag.term = m->term;
+			g->tag.backup = true;
+			guest_save(g);
+		}
+		if (!m->protected_ && g->state == GUEST_STANDBY)
+			guest_event(g, GUEST_STALE, "the primary says that this copy is not current");
+	} else if (!m->active && m->term > g->tag.term && g->state == GUEST_UNPROTECTED) {
+		g->tag.term = m->term;		/* an activation that failed used it up */
+		guest_save(g);
+	}
+}
+
+static void peer_untags(struct daemon *d, const Understudy__PeerUntag *m)
+{
+	struct guest *g = guest_by_uuid(d, m->uuid.data);
+
+	if (g && g->state != GUEST_UNTAGGING)
+		guest_event(g, GUEST_UNTAG, "untagged on the peer");
+}
+
+void guests_peer_message(void *arg, enum peer_type type, const ProtobufCMessage *m)
+{
+	/* Every message but these begins with the uuid: frame_kinds.c has checked it. */
+	const struct {
+		ProtobufCMessage base;
+		ProtobufCBinaryData uuid;
+	} *head = (const void *)m;
+	struct daemon *d = arg;
+	struct guest *g = guest_by_uuid(d, head->uuid.data);
+
+	switch (type) {
+	case PEER_GUEST:
+		peer_says(d, (const Understudy__PeerGuest *)m);
+		break;
+	case PEER_UNTAG:
+		peer_untags(d, (const Understudy__PeerUntag *)m);
+		break;
+	case PEER_PREPARE:
+		guest_backup_prepare(d, (const Understudy__PeerPrepare *)m);
+		break;
+	case PEER_UNPREPARE:
+	case PEER_DROPPED:
+	case PEER_ACTIVATE:
+		if (g)
+			guest_backup_peer_message(g, type, m);
+		break;
+	default:
+		if (g)
+			guest_primary_peer_message(g, type, m);
+		break;
+	}
+}
+
+void guests_stream_arrived(void *arg, const struct stream_hello *hello, int fd)
+{
+	struct guest *g = guest_by_uuid(arg, hello->uuid);
+
+	if (!g || !g->awaiting_stream || g->token != hello->token) {
+		log_warn(g ? g->tag.name : NULL, "a stream that was not agreed on came in, closed");
+		close(fd);
+		return;
+	}
+	guest_backup_stream_arrived(g, hello, fd);
+}
+
+/* ---- time ---- */
+
+void guests_tick(struct daemon *d, uint64_t now)
+{
+	struct guest *g, *next;
+
+	HASH_ITER(hh, d->guests, g, next) {
+		if (g->successor_from_us && now >= g->successor_from_us) {
+			g->successor_from_us = 0;
+			workers_kick(d->workers, g->domid);
+		}
+		if (fsm_has_shell(g->state) || (g->state == GUEST_UNTAGGING && g->tag.backup))
+			guest_backup_tick(g, now);
+		else
+			guest_primary_tick(g, now);
+	}
+	HASH_ITER(hh, d->guests, g, next)
+		if (g->finalize)
+			guest_remove(g);
+}

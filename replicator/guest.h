@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A tagged guest as this host's daemon sees it. guest.c owns the objects and changes states; guest_primary.c acts while the guest
+ * runs here, guest_backup.c while a shell of it is here.
+ */
+#ifndef REPLICATOR_GUEST_H
+#define REPLICATOR_GUEST_H
+
+#include "replicator/daemon.h"
+#include "replicator/domains.h"
+#include "replicator/fsm.h"
+#include "replicator/frame.h"
+#include "replicator/peer.pb-c.h"
+#include "replicator/tags.h"
+#include "replicator/workers.h"
+
+#include <uthash.h>
+
+struct stream_hello;
+
+enum { GUEST_PROBLEM_MAX = 256 };
+
+struct guest {
+	struct daemon *d;
+	struct tag tag;			/* what is in the file */
+	UT_hash_handle hh;
+	enum guest_state state;
+	uint32_t domid;			/* of the domain or the shell; 0: none */
+	uint64_t since_us;		/* in this state */
+	uint64_t deadline_us;		/* of this state; 0: none */
+	uint64_t retry_at_us;
+	unsigned int attempts;
+	char problem[GUEST_PROBLEM_MAX];
+	unsigned int shell_serial;	/* whose answer is still wanted */
+	bool finalize;			/* remove the object when the event is dealt with */
+
+	/* primary */
+	uint64_t token;
+	uint32_t peer_stream_port;
+	bool drop_told;			/* the peer was told, its answer is awaited */
+	uint64_t successor_from_us;	/* no new worker before: the peer must know first; 0: at once */
+	bool announce_switch;		/* backup: the takeover is a switchover, the peer waits for the outcome */
+	uint32_t sync_round;
+	uint64_t sync_sent, sync_total;
+
+	/* backup */
+	Understudy__PeerPrepare *prepare;	/* to be done or answered */
+	uint64_t prepare_term;
+	bool creating;			/* understudy-shell create runs */
+	bool shell_made, mapped;	/* understudy-shell is done; the worker takes streams */
+	bool was_current;		/* this shell has held a whole epoch: it may be used again */
+	bool awaiting_stream;		/* token is valid */
+	int stream_fd;			/* a duplicate, for its last-heard time only; -1: none */
+	uint64_t stream_heard_us;	/* of the stream that is over, or as of the last stats */
+	bool declared_dead, silence_told;
+	uint64_t declared_us, last_heard_us, begin_us;
+	bool peer_active;		/* the peer says that it runs the guest */
+};
+
+/* ---- guest.c ---- */
+
+/* Loads the tags. 0 or -errno. */
+int guests_load(struct daemon *d);
+void guests_free(struct daemon *d);
+
+/* The one way to change a state. `cause` is for the log and the events. */
+void guest_event(struct guest *g, enum guest_event event, const char *cause);
+
+struct guest *guest_by_uuid(struct daemon *d, const uint8_t *uuid);
+struct guest *guest_by_name(struct daemon *d, const char *name);
+
+/* A new tag. NULL: no memory, or it cannot be written (logged). */
+struct guest *guest_new(struct daemon *d, const struct tag *tag, bool save);
+
+/* The peer does not know and will not be told: the file goes, the object goes. */
+void guest_remove(struct guest *g);
+
+int guest_save(struct guest *g);
+const struct policy *guest_policy(const struct guest *g);
+void guest_deadline(struct guest *g, uint64_t ms);
+void guest_problem(struct guest *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+struct worker_view *guest_worker(struct guest *g);
+void guest_tell_peer(struct guest *g);
+int guest_command(struct guest *g, Understudy__WorkerCommand *c, int fd);
+
+/* May a worker run for this guest's domain now, and in which role? */
+bool guest_wants_worker(const struct guest *g);
+
+/* Callbacks of domains, workers, peer and stream; `arg` is the daemon. */
+void guests_domains_changed(void *arg);
+extern const struct workers_ops guests_workers_ops;
+void guests_peer_up(void *arg);
+void guests_peer_down(void *arg, const char *cause);
+void guests_peer_message(void *arg, enum peer_type type, const ProtobufCMessage *m);
+void guests_stream_arrived(void *arg, const struct stream_hello *hello, int fd);
+void guests_tick(struct daemon *d, uint64_t now);
+
+/* ---- guest_primary.c ---- */
+
+void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_event event, const char *cause);
+void guest_primary_tick(struct guest *g, uint64_t now);
+void guest_primary_hello(struct guest *g, struct worker_view *w);
+void guest_primary_worker_event(struct guest *g, struct worker_view *w, const Understudy__WorkerEvent *e);
+void guest_primary_worker_gone(struct guest *g);
+void guest_primary_peer_up(struct guest *g);
+void guest_primary_peer_message(struct guest *g, enum peer_type type, const ProtobufCMessage *m);
+/* The backup must hear that its copy is stale: sends DROPPED if it must. True if an answer is to be awaited. */
+bool guest_primary_tell_dropped(struct guest *g, const char *cause);
+
+/* ---- guest_backup.c ---- */
+
+void guest_backup_entered(struct guest *g, enum guest_state old, enum guest_event event, const char *cause);
+void guest_backup_tick(struct guest *g, uint64_t now);
+void guest_backup_hello(struct guest *g, struct worker_view *w);
+void guest_backup_worker_event(struct guest *g, struct worker_view *w, const Understudy__WorkerEvent *e);
+void guest_backup_domains_changed(struct guest *g, const struct domain_entry *e);
+void guest_backup_prepare(struct daemon *d, const Understudy__PeerPrepare *m);
+void guest_backup_peer_message(struct guest *g, enum peer_type type, const ProtobufCMessage *m);
+void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hello, int fd);
+void guest_backup_stream_over(struct guest *g);
+uint64_t guest_backup_stream_heard_us(const struct guest *g);
+
+/* Runs `verb` of understudy-shell for the guest's domain; `done` gets the guest unless its state has changed. */
+int guest_shell(struct guest *g, const char *verb, const char *arg, const char *input,
+		unsigned int limit_ms,
+		void (*done)(struct guest *g, int status, const char *out, const char *err));
+
+/* Nothing but this host's `understudy-shell destroy`; then `done`. */
+int guest_destroy(struct guest *g, void (*done)(struct guest *g, int status, const char *out,
+						const char *err));
+
+#endif

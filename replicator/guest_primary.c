@@ -1,0 +1,691 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the daemon does for a guest that runs here. */
+#include "common/clock.h"
+#include "common/fault.h"
+#include "common/log.h"
+#include "replicator/child.h"
+#include "replicator/events.h"
+#include "replicator/guest.h"
+#include "replicator/peer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	SETTLE_MS = 2000,		/* after a domain appeared: its toolstack is not done with it */
+	RETRY_FIRST_MS = 250,
+	RETRY_MAX_MS = 10000,
+	CONFIG_MAX_MS = 30000,		/* understudy-shell config */
+	PREPARE_MAX_MS = 90000,		/* the peer builds a shell, maps it */
+	FINISH_MAX_MS = 10000,		/* the final epoch of a switchover */
+	HAND_OVER_AGAIN_MS = 2000,	/* no answer to ACTIVATE: asked again */
+	DROPPED_ACK_MAX_MS = 500,	/* the session lives, but no answer comes */
+	SUCCESSOR_MAX_MS = 100,		/* how long a new worker waits for that answer */
+	DROP_MAX_MS = 10000,		/* the worker ends protection */
+	DESTROY_AGAIN_MS = 2000,
+};
+
+#define COMMAND(name, field_, case_, type_, init_)                                                 \
+	Understudy__WorkerCommand name = UNDERSTUDY__WORKER_COMMAND__INIT;                         \
+	type_ name##_body = init_;                                                                 \
+	name.command_case = UNDERSTUDY__WORKER_COMMAND__COMMAND_##case_;                           \
+	name.field_ = &name##_body
+
+static uint64_t drop_after_ms(const struct guest *g)
+{
+	return 2ull * guest_policy(g)->timeout_ms;
+}
+
+static void set_current(struct guest *g, bool current)
+{
+	if (g->tag.current == current)
+		return;
+	g->tag.current = current;
+	guest_save(g);
+}
+
+static void retry_later(struct guest *g, uint64_t at_least_ms)
+{
+	uint64_t ms = RETRY_FIRST_MS << (g->attempts < 6 ? g->attempts : 6);
+
+	if (ms > RETRY_MAX_MS)
+		ms = RETRY_MAX_MS;
+	if (ms < at_least_ms)
+		ms = at_least_ms;
+	g->attempts++;
+	g->retry_at_us = clock_us() + ms * 1000;
+}
+
+/* ---- telling the backup that its copy is stale ---- */
+
+bool guest_primary_tell_dropped(struct guest *g, const char *cause)
+{
+	Understudy__PeerDropped m = UNDERSTUDY__PEER_DROPPED__INIT;
+
+	if (!g->tag.current || !peer_up(g->d->peer))
+		return false;
+	m.uuid.data = g->tag.uuid;
+	m.uuid.len = sizeof(g->tag.uuid);
+	m.term = g->tag.term;
+	m.cause = (char *)cause;
+	if (peer_send(g->d->peer, PEER_DROPPED, &m.base))
+		return false;
+	g->drop_told = true;
+	return true;
+}
+
+static void send_drop(struct guest *g, const char *cause)
+{
+	COMMAND(c, drop, DROP, Understudy__WorkerDrop, UNDERSTUDY__WORKER_DROP__INIT);
+
+	fi_point("D_DROP");
+	c_body.cause = (char *)cause;
+	guest_command(g, &c, -1);
+	guest_deadline(g, DROP_MAX_MS);
+}
+
+static void unprepare(struct guest *g, const char *cause)
+{
+	Understudy__PeerUnprepare m = UNDERSTUDY__PEER_UNPREPARE__INIT;
+
+	m.uuid.data = g->tag.uuid;
+	m.uuid.len = sizeof(g->tag.uuid);
+	m.term = g->tag.term;
+	m.cause = (char *)cause;
+	peer_send(g->d->peer, PEER_UNPREPARE, &m.base);
+}
+
+/* ---- protecting ---- */
+
+static void config_read(struct guest *g, int status, const char *out, const char *err)
+{
+	Understudy__PeerPrepare m = UNDERSTUDY__PEER_PREPARE__INIT;
+	const struct worker_view *w = guest_worker(g);
+	const struct policy *p = guest_policy(g);
+	char text[64];
+
+	if (g->state != GUEST_PREPARING)
+		return;
+	if (status || !w) {
+		guest_problem(g, "its configuration cannot be read: %.160s",
+			      err[0] ? err : child_status_text(status, text, sizeof(text)));
+		guest_event(g, GUEST_REFUSED, g->problem);
+		return;
+	}
+	m.uuid.data = g->tag.uuid;
+	m.uuid.len = sizeof(g->tag.uuid);
+	m.name = g->tag.name;
+	m.domid = g->domid;
+	m.term = g->tag.term;
+	m.policy = g->tag.policy;
+	m.timeout_ms = p->timeout_ms;
+	m.takeover = p->takeover;
+	m.memory_bytes = w->memory_bytes;
+	m.vcpus = w->vcpus;
+	m.config = (char *)out;
+	if (peer_send(g->d->peer, PEER_PREPARE, &m.base)) {
+		guest_problem(g, "the peer cannot be asked to prepare: %s", peer_problem(g->d->peer));
+		guest_event(g, GUEST_REFUSED, g->problem);
+		return;
+	}
+	guest_deadline(g, PREPARE_MAX_MS);
+}
+
+static void begin_preparing(struct guest *g)
+{
+	fi_point("D_PREPARE");
+	events_add(g->d->events, g->tag.name, "prepare", peer_info(g->d->peer)->host, "term domid",
+		   (int64_t)g->tag.term, (int64_t)g->domid);
+	guest_deadline(g, CONFIG_MAX_MS + 1000);
+	if (guest_shell(g, "config", NULL, NULL, CONFIG_MAX_MS, config_read))
+		guest_event(g, GUEST_REFUSED, "understudy-shell cannot be started");
+}
+
+static void begin_syncing(struct guest *g)
+{
+	COMMAND(c, protect, PROTECT, Understudy__WorkerProtect, UNDERSTUDY__WORKER_PROTECT__INIT);
+	Understudy__WorkerPolicy policy = UNDERSTUDY__WORKER_POLICY__INIT;
+	const struct policy *p = guest_policy(g);
+
+	fi_point("D_SYNC");
+	policy.epoch_ms = p->epoch_ms;
+	policy.window = p->window;
+	policy.heartbeat_ms = p->heartbeat_ms;
+	policy.timeout_ms = p->timeout_ms;
+	policy.hold_max_ms = p->hold_max_ms;
+	policy.netbuf_bytes = (uint64_t)p->netbuf_mib << 20;
+	policy.cache_bytes = (uint64_t)p->cache_mib << 20;
+	c_body.peer_address = g->d->config.peer_address;
+	c_body.peer_port = g->peer_stream_port;
+	c_body.uuid.data = g->tag.uuid;
+	c_body.uuid.len = sizeof(g->tag.uuid);
+	c_body.term = g->tag.term;
+	c_body.token = g->token;
+	c_body.policy = &policy;
+	g->sync_sent = g->sync_total = 0;
+	/* From the first whole epoch on the backup may call its copy current, before we hear of it. */
+	set_current(g, true);
+	events_add(g->d->events, g->tag.name, "sync-begin", "", "term", (int64_t)g->tag.term);
+	if (guest_command(g, &c, -1))
+		guest_event(g, GUEST_REFUSED, "the worker cannot be told");
+}
+
+static void entered_unprotected(struct guest *g, enum guest_state old, enum guest_event event,
+				const char *cause)
+{
+	if (event == GUEST_APPEARED) {
+		/* The backup's copy is of an earlier life, or the worker will tell more in a moment. */
+		g->attempts = 0;
+		g->retry_at_us = clock_us() + SETTLE_MS * 1000ull;
+		if (g->tag.current && !workers_find(g->d->workers, g->domid) &&
+		    (guest_primary_tell_dropped(g, "the worker was gone when the daemon started") || !peer_up(g->d->peer)))
+			g->successor_from_us = clock_us() + drop_after_ms(g) * 1000;
+		guest_tell_peer(g);
+		return;
+	}
+	if (event == GUEST_DROPPED && old != GUEST_UNPROTECTED) {
+		events_add(g->d->events, g->tag.name, "dropped", cause, "term epoch",
+			   (int64_t)g->tag.term, (int64_t)g->tag.epoch);
+		guest_problem(g, "protection was dropped: %.160s", cause);
+	}
+	if (event == GUEST_ACTIVATED)
+		set_current(g, false);
+	else if (!g->drop_told)		/* until the backup has answered, its copy counts as current */
+		guest_primary_tell_dropped(g, cause);
+	if (old != GUEST_UNPROTECTED) {
+		retry_later(g, 0);
+		guest_tell_peer(g);
+	}
+}
+
+static void entered_protected(struct guest *g, enum guest_state old)
+{
+	fi_point("D_PROTECTED");
+	set_current(g, true);
+	g->attempts = 0;
+	g->problem[0] = '\0';
+	if (old != GUEST_SWITCHING)
+		guest_tell_peer(g);
+}
+
+/* ---- stream lost ---- */
+
+static void begin_deciding(struct guest *g, const char *cause)
+{
+	bool told;
+
+	fi_point("D_DEGRADED");
+	events_add(g->d->events, g->tag.name, "degraded", cause, "term epoch", (int64_t)g->tag.term,
+		   (int64_t)g->tag.epoch);
+	guest_problem(g, "output is held: %.160s", cause);
+	g->drop_told = false;
+	told = guest_primary_tell_dropped(g, cause);
+	guest_deadline(g, told ? DROPPED_ACK_MAX_MS : drop_after_ms(g));
+}
+
+/* ---- switchover ---- */
+
+static void send_activate(struct guest *g)
+{
+	Understudy__PeerActivate m = UNDERSTUDY__PEER_ACTIVATE__INIT;
+
+	fi_point("D_HAND_OVER");
+	m.uuid.data = g->tag.uuid;
+	m.uuid.len = sizeof(g->tag.uuid);
+	m.term = g->tag.term + 1;
+	m.epoch = g->tag.epoch;
+	peer_send(g->d->peer, PEER_ACTIVATE, &m.base);
+	guest_deadline(g, HAND_OVER_AGAIN_MS);
+}
+
+static void begin_switching(struct guest *g)
+{
+	COMMAND(c, finish, FINISH, Understudy__WorkerFinish, UNDERSTUDY__WORKER_FINISH__INIT);
+
+	fi_point("D_SWITCH");
+	events_add(g->d->events, g->tag.name, "switch-begin", "", "term", (int64_t)g->tag.term);
+	guest_deadline(g, FINISH_MAX_MS);
+	if (guest_command(g, &c, -1))
+		guest_event(g, GUEST_CALLED_OFF, "the worker cannot be told");
+}
+
+static void resume(struct guest *g)
+{
+	COMMAND(c, resume, RESUME, Understudy__WorkerResume, UNDERSTUDY__WORKER_RESUME__INIT);
+
+	guest_command(g, &c, -1);
+}
+
+static void entered_handing_over(struct guest *g, enum guest_state old)
+{
+	if (old == GUEST_HANDING_OVER)
+		return;
+	if (old == GUEST_SWITCHING && peer_up(g->d->peer)) {
+		/* Written before the order leaves: a restarted daemon must not let the guest go on. */
+		g->tag.handing_over = true;
+		if (guest_save(g)) {
+			guest_event(g, GUEST_CALLED_OFF, "the order cannot be written down");
+			return;
+		}
+		send_activate(g);
+		return;
+	}
+	if (!g->tag.handing_over) {
+		guest_event(g, GUEST_CALLED_OFF, "the peer was not told to activate");
+		return;
+	}
+	if (peer_up(g->d->peer))
+		send_activate(g);
+	else
+		guest_deadline(g, drop_after_ms(g));
+}
+
+/* No answer: the peer may or may not run the guest. */
+static void hand_over_overdue(struct guest *g)
+{
+	if (peer_up(g->d->peer)) {
+		send_activate(g);
+		return;
+	}
+	if (guest_policy(g)->takeover == TAKEOVER_AUTOMATIC_WITHOUT_WITNESS) {
+		guest_event(g, GUEST_CALLED_OFF, "the peer fell silent during the switchover");
+		return;
+	}
+	guest_problem(g, "stands still: the peer fell silent during the switchover and may run it; "
+		      "`understudy failover --force` lets it go on here");
+	guest_deadline(g, HAND_OVER_AGAIN_MS);
+}
+
+/* ---- another host runs it ---- */
+
+static void retired(struct guest *g, int status, const char *out, const char *err)
+{
+	if (status) {
+		guest_problem(g, "the outranked domain %u cannot be destroyed: %.140s", g->domid, err);
+		guest_deadline(g, DESTROY_AGAIN_MS);
+		return;
+	}
+	guest_event(g, GUEST_RETIRED, "destroyed");
+}
+
+static void retire(struct guest *g)
+{
+	if (guest_destroy(g, retired))
+		guest_deadline(g, DESTROY_AGAIN_MS);
+}
+
+static void begin_retiring(struct guest *g, enum guest_state old, const char *cause)
+{
+	fi_point("D_RETIRE");
+	log_err(g->tag.name, "domain %u is given up: %s", g->domid, cause);
+	events_add(g->d->events, g->tag.name, "retire", cause, "term domid", (int64_t)g->tag.term,
+		   (int64_t)g->domid);
+	g->tag.backup = true;
+	g->tag.current = g->tag.handing_over = false;
+	guest_save(g);
+	workers_release(g->d->workers, g->domid);	/* nothing more of its output leaves */
+	retire(g);
+}
+
+static void entered_absent(struct guest *g, enum guest_state old, enum guest_event event,
+			   const char *cause)
+{
+	bool ran = fsm_runs_here(old) && old != GUEST_RETIRING;
+
+	if (g->domid)
+		workers_release(g->d->workers, g->domid);
+	g->domid = 0;
+	g->successor_from_us = 0;
+	if (ran) {
+		unprepare(g, cause);
+		g->tag.handing_over = false;
+		set_current(g, false);
+		events_add(g->d->events, g->tag.name, "absent", cause, "");
+	}
+	g->problem[0] = '\0';
+	guest_tell_peer(g);
+}
+
+/* ---- untag ---- */
+
+static void untag_done(struct guest *g)
+{
+	Understudy__PeerUntag m = UNDERSTUDY__PEER_UNTAG__INIT;
+	const struct domain_entry *e = domains_by_id(g->d->domains, g->domid);
+
+	unprepare(g, "untagged");
+	m.uuid.data = g->tag.uuid;
+	m.uuid.len = sizeof(g->tag.uuid);
+	peer_send(g->d->peer, PEER_UNTAG, &m.base);
+	if (g->domid && (!e || !e->has_vifs))
+		workers_release(g->d->workers, g->domid);
+	events_add(g->d->events, g->tag.name, "untagged", "", "");
+	g->finalize = true;
+}
+
+static void begin_untagging(struct guest *g, enum guest_state old)
+{
+	COMMAND(c, unprotect, UNPROTECT, Understudy__WorkerUnprotect,
+		UNDERSTUDY__WORKER_UNPROTECT__INIT);
+
+	if (old == GUEST_UNTAGGING)
+		return;
+	fi_point("D_UNTAG");
+	guest_primary_tell_dropped(g, "untagged");
+	if (!g->domid || !guest_worker(g) || guest_command(g, &c, -1)) {
+		untag_done(g);
+		return;
+	}
+	guest_deadline(g, DROP_MAX_MS);
+}
+
+/* ---- dispatch ---- */
+
+void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_event event,
+			   const char *cause)
+{
+	struct worker_view *w = guest_worker(g);
+
+	if (w)
+		w->hang_strict = g->state == GUEST_PROTECTED || g->state == GUEST_DEGRADED;
+	switch (g->state) {
+	case GUEST_ABSENT:
+		if (old != GUEST_ABSENT)
+			entered_absent(g, old, event, cause);
+		break;
+	case GUEST_UNPROTECTED:
+		entered_unprotected(g, old, event, cause);
+		break;
+	case GUEST_PREPARING:
+		if (old != GUEST_PREPARING)
+			begin_preparing(g);
+		break;
+	case GUEST_SYNCING:
+		if (event == GUEST_PREPARED)
+			begin_syncing(g);
+		break;
+	case GUEST_PROTECTED:
+		if (event == GUEST_CALLED_OFF)
+			resume(g);
+		entered_protected(g, old);
+		break;
+	case GUEST_DEGRADED:
+		if (event == GUEST_CALLED_OFF) {
+			g->tag.handing_over = false;
+			guest_save(g);
+			resume(g);
+		}
+		if (old != GUEST_DEGRADED)
+			begin_deciding(g, cause);
+		break;
+	case GUEST_SWITCHING:
+		begin_switching(g);
+		break;
+	case GUEST_HANDING_OVER:
+		entered_handing_over(g, old);
+		break;
+	case GUEST_RETIRING:
+		if (old != GUEST_RETIRING)
+			begin_retiring(g, old, cause);
+		break;
+	case GUEST_UNTAGGING:
+		begin_untagging(g, old);
+		if (old == GUEST_UNTAGGING && !g->finalize &&
+		    (event == GUEST_DROPPED || event == GUEST_WORKER_GONE || event == GUEST_VANISHED))
+			untag_done(g);
+		break;
+	default:
+		break;
+	}
+}
+
+static bool may_protect(struct guest *g)
+{
+	const struct worker_view *w = guest_worker(g);
+
+	if (!w || w->state != UNDERSTUDY__WORKER_STATE__WORKER_SERVING)
+		return false;
+	if (strcmp(w->kind, "PVH") || w->passthrough_devices) {
+		guest_problem(g, w->passthrough_devices ? "it has a passed-through device"
+							: "it is a %s guest; only PVH guests can be protected",
+			      w->kind);
+		return false;
+	}
+	if (!peer_up(g->d->peer)) {
+		guest_problem(g, "no session with the peer: %.200s", peer_problem(g->d->peer));
+		return false;
+	}
+	return true;
+}
+
+static void overdue(struct guest *g)
+{
+	g->deadline_us = 0;
+	switch (g->state) {
+	case GUEST_PREPARING:
+		guest_problem(g, "the peer did not prepare a shell in time");
+		unprepare(g, "not in time");
+		guest_event(g, GUEST_REFUSED, g->problem);
+		break;
+	case GUEST_DEGRADED:
+		/* Told or not: the backup has had its time. A session that came back meanwhile is used first. */
+		if (!g->drop_told && guest_primary_tell_dropped(g, g->problem))
+			guest_deadline(g, DROPPED_ACK_MAX_MS);
+		else
+			send_drop(g, g->drop_told ? "the backup did not answer" : "the backup cannot be reached");
+		break;
+	case GUEST_SWITCHING:
+		guest_problem(g, "switchover: no final epoch in time");
+		guest_event(g, GUEST_CALLED_OFF, g->problem);
+		break;
+	case GUEST_HANDING_OVER:
+		hand_over_overdue(g);
+		break;
+	case GUEST_RETIRING:
+		retire(g);
+		break;
+	case GUEST_UNTAGGING:
+		untag_done(g);
+		break;
+	default:
+		break;
+	}
+}
+
+void guest_primary_tick(struct guest *g, uint64_t now)
+{
+	if (g->deadline_us && now >= g->deadline_us)
+		overdue(g);
+	if (g->state == GUEST_UNPROTECTED && now >= g->retry_at_us) {
+		if (may_protect(g))
+			guest_event(g, GUEST_TRY_PROTECT, "worker and peer are ready");
+		else
+			g->retry_at_us = now + RETRY_FIRST_MS * 1000ull;
+	}
+}
+
+/* A worker came, or one that went on without us was found: its state is the truth. */
+void guest_primary_hello(struct guest *g, struct worker_view *w)
+{
+	if (g->state != GUEST_UNPROTECTED) {
+		if (g->state == GUEST_HANDING_OVER &&
+		    w->state != UNDERSTUDY__WORKER_STATE__WORKER_FINISHED)
+			guest_event(g, GUEST_CALLED_OFF, "the worker let it go on");
+		return;
+	}
+	if (w->term > g->tag.term)
+		g->tag.term = w->term;
+	switch (w->state) {
+	case UNDERSTUDY__WORKER_STATE__WORKER_SYNCING:
+		guest_event(g, GUEST_FOUND_SYNCING, "found at work");
+		break;
+	case UNDERSTUDY__WORKER_STATE__WORKER_PROTECTED:
+		guest_event(g, GUEST_SYNCED, "found at work");
+		break;
+	case UNDERSTUDY__WORKER_STATE__WORKER_HOLDING:
+		guest_event(g, GUEST_LOST, "found holding");
+		break;
+	case UNDERSTUDY__WORKER_STATE__WORKER_FINISHED:
+		guest_event(g, GUEST_FINISHED, "found behind a final epoch");
+		break;
+	default:
+		break;
+	}
+}
+
+static void worker_failed(struct guest *g, const Understudy__WorkerFailed *f)
+{
+	log_warn(g->tag.name, "%s: %s", f->command, f->cause);
+	if (!strcmp(f->command, "protect") && g->state == GUEST_SYNCING) {
+		guest_problem(g, "the worker cannot protect it: %.180s", f->cause);
+		guest_event(g, GUEST_REFUSED, g->problem);
+	} else if (!strcmp(f->command, "finish") && g->state == GUEST_SWITCHING) {
+		guest_problem(g, "switchover: %.200s", f->cause);
+		guest_event(g, GUEST_CALLED_OFF, g->problem);
+	}
+}
+
+void guest_primary_worker_event(struct guest *g, struct worker_view *w,
+				const Understudy__WorkerEvent *e)
+{
+	switch (e->event_case) {
+	case UNDERSTUDY__WORKER_EVENT__EVENT_PROGRESS:
+		g->sync_sent = e->progress->pages_sent;
+		g->sync_total = e->progress->pages_total;
+		g->sync_round = e->progress->round;
+		break;
+	case UNDERSTUDY__WORKER_EVENT__EVENT_STATS:
+		g->tag.epoch = w->epoch;
+		break;
+	case UNDERSTUDY__WORKER_EVENT__EVENT_PROTECTED_:
+		g->tag.epoch = e->protected_->epoch;
+		events_add(g->d->events, g->tag.name, "protected", "", "term epoch sync_ms sync_bytes",
+			   (int64_t)e->protected_->term, (int64_t)e->protected_->epoch,
+			   (int64_t)e->protected_->sync_ms, (int64_t)e->protected_->sync_bytes);
+		guest_event(g, GUEST_SYNCED, "first whole epoch committed");
+		break;
+	case UNDERSTUDY__WORKER_EVENT__EVENT_LOST:
+		g->tag.epoch = e->lost->last_committed;
+		guest_event(g, GUEST_LOST, e->lost->cause);
+		break;
+	case UNDERSTUDY__WORKER_EVENT__EVENT_DROPPED:
+		guest_event(g, GUEST_DROPPED, e->dropped->cause);
+		break;
+	case UNDERSTUDY__WORKER_EVENT__EVENT_FINISHED:
+		g->tag.epoch = e->finished->epoch;
+		events_add(g->d->events, g->tag.name, "finished", "", "term epoch",
+			   (int64_t)e->finished->term, (int64_t)e->finished->epoch);
+		guest_event(g, GUEST_FINISHED, "final epoch committed");
+		break;
+	case UNDERSTUDY__WORKER_EVENT__EVENT_FAILED:
+		worker_failed(g, e->failed);
+		break;
+	default:
+		break;
+	}
+}
+
+/*
+ * Its successor passes output freely, so the backup must hear first that its copy is stale; but no longer than a guest
+ * can be kept without its devices.
+ */
+void guest_primary_worker_gone(struct guest *g)
+{
+	if (g->state == GUEST_HANDING_OVER || g->state == GUEST_RETIRING || !g->tag.current)
+		return;
+	if (guest_primary_tell_dropped(g, "the worker died"))
+		g->successor_from_us = clock_us() + SUCCESSOR_MAX_MS * 1000ull;
+	events_add(g->d->events, g->tag.name, "dropped", "the worker died", "term epoch",
+		   (int64_t)g->tag.term, (int64_t)g->tag.epoch);
+	guest_problem(g, "protection was dropped: the worker died");
+}
+
+void guest_primary_peer_up(struct guest *g)
+{
+	g->attempts = 0;
+	if (g->state == GUEST_UNPROTECTED) {
+		if (g->retry_at_us > clock_us() + RETRY_FIRST_MS * 1000ull && g->since_us + SETTLE_MS * 1000ull < clock_us())
+			g->retry_at_us = clock_us() + RETRY_FIRST_MS * 1000ull;
+		guest_primary_tell_dropped(g, "unprotected while the peer was away");
+	} else if (g->state == GUEST_DEGRADED) {
+		if (guest_primary_tell_dropped(g, g->problem))
+			guest_deadline(g, DROPPED_ACK_MAX_MS);
+	} else if (g->state == GUEST_HANDING_OVER) {
+		/* Its word about who runs the guest comes first on the session; then this is idempotent. */
+		guest_deadline(g, HAND_OVER_AGAIN_MS);
+	}
+}
+
+static void peer_prepared(struct guest *g, const Understudy__PeerPrepared *m)
+{
+	if (g->state != GUEST_PREPARING || m->term != g->tag.term)
+		return;
+	g->token = m->token;
+	g->peer_stream_port = m->stream_port;
+	guest_event(g, GUEST_PREPARED, "the shell is ready");
+}
+
+static void peer_acknowledged_drop(struct guest *g)
+{
+	g->drop_told = false;
+	if (g->successor_from_us) {
+		g->successor_from_us = 0;
+		workers_kick(g->d->workers, g->domid);
+	}
+	if (g->state == GUEST_DEGRADED) {
+		set_current(g, false);
+		send_drop(g, "the backup knows that its copy is stale");
+	} else if (g->state == GUEST_UNPROTECTED) {
+		set_current(g, false);
+	}
+}
+
+static void peer_activated(struct guest *g, const Understudy__PeerActivated *m)
+{
+	char cause[96];
+
+	if (g->state != GUEST_HANDING_OVER || m->term <= g->tag.term)
+		return;
+	g->tag.term = m->term;
+	snprintf(cause, sizeof(cause), "switched over to %.40s in %u us",
+		 peer_info(g->d->peer)->host, m->total_us);
+	events_add(g->d->events, g->tag.name, "switched", cause, "term epoch total_us", (int64_t)m->term,
+		   (int64_t)m->epoch, (int64_t)m->total_us);
+	guest_event(g, GUEST_OUTRANKED, cause);
+}
+
+void guest_primary_peer_message(struct guest *g, enum peer_type type, const ProtobufCMessage *m)
+{
+	switch (type) {
+	case PEER_PREPARED:
+		peer_prepared(g, (const Understudy__PeerPrepared *)m);
+		break;
+	case PEER_REFUSED:
+		if (g->state != GUEST_PREPARING)
+			break;
+		guest_problem(g, "%.60s refuses: %.180s", peer_info(g->d->peer)->host,
+			      ((const Understudy__PeerRefused *)m)->reason);
+		guest_event(g, GUEST_REFUSED, g->problem);
+		break;
+	case PEER_DROPPED_ACK:
+		peer_acknowledged_drop(g);
+		break;
+	case PEER_ACTIVATED:
+		peer_activated(g, (const Understudy__PeerActivated *)m);
+		break;
+	case PEER_FAILED:
+		if (g->state != GUEST_HANDING_OVER)
+			break;
+		guest_problem(g, "switchover: %.200s", ((const Understudy__PeerFailed *)m)->cause);
+		guest_event(g, GUEST_CALLED_OFF, g->problem);
+		break;
+	case PEER_SWITCH:
+		if (g->state == GUEST_PROTECTED)
+			guest_event(g, GUEST_SWITCH, "the peer's operator asks for it");
+		break;
+	default:
+		break;
+	}
+}
