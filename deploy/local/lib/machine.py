@@ -17,9 +17,10 @@ MEMORY_MIB = {"a": 2560, "b": 2560, "c": 768}
 # Disjoint domain ids, so that a guest can keep its own on the other host.
 DOMIDS = {"a": "1-8191", "b": "8192-16383"}
 XEN_OPTIONS = ("console=com1 com1=115200,8n1 vga=none dom0_mem=768M,max:768M dom0_max_vcpus=1 "
-               "dom0_vcpus_pin spec-ctrl=no xpti=0 ucode=no-scan noreboot")
+               "dom0_vcpus_pin bootscrub=0 spec-ctrl=no xpti=0 ucode=no-scan noreboot")
 # The emulator has no speculation to mitigate.
-LINUX_OPTIONS = "quiet mitigations=off apparmor=0 audit=0 cryptomgr.notests=1 nowatchdog"
+LINUX_OPTIONS = ("quiet mitigations=off apparmor=0 selinux=0 audit=0 cryptomgr.notests nowatchdog "
+                 "transparent_hugepage=madvise")
 
 
 def _accelerator(kvm):
@@ -28,15 +29,15 @@ def _accelerator(kvm):
     return ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "qemu64,+svm,+npt"]
 
 
-def boot_arguments(zone, vmlinuz, xen, initramfs, kvm):
+def boot_arguments(zone, linux, xen, initramfs, kvm):
     """The arguments that decide what runs: processor, memory, hypervisor, kernel."""
     args = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc",
             "-smp", "2", "-m", str(MEMORY_MIB[zone])] + _accelerator(kvm)
     if zone == "c":
-        return args + ["-kernel", vmlinuz, "-initrd", initramfs,
+        return args + ["-kernel", linux, "-initrd", initramfs,
                        "-append", f"console=ttyS0 {LINUX_OPTIONS}"]
     return args + ["-kernel", xen, "-append", f"{XEN_OPTIONS} domid-range={DOMIDS[zone]}",
-                   "-initrd", f"{vmlinuz} console=hvc0 {LINUX_OPTIONS},{initramfs}"]
+                   "-initrd", f"{linux} console=hvc0 {LINUX_OPTIONS},{initramfs}"]
 
 
 class Machine:
@@ -92,14 +93,14 @@ class Machine:
             args += ["-drive", f"if=virtio,format=raw,readonly=on,file={guest_disk}"]
         return args
 
-    def start(self, vmlinuz, xen, initramfs, guest_disk, kvm, cut):
+    def start(self, linux, xen, initramfs, guest_disk, kvm, cut):
         """Powers the machine on, with the links in `cut` cut. It must not be running."""
         sockets = {}
         try:
             for link, ends in network.LINKS.items():
                 if self.zone in ends:
                     sockets[link] = network.open_link(self.address, link, self.zone)
-            args = boot_arguments(self.zone, vmlinuz, xen, initramfs, kvm)
+            args = boot_arguments(self.zone, linux, xen, initramfs, kvm)
             args += ["-name", f"zone-{self.zone}", "-S"]
             args += self._devices(guest_disk) + self._interfaces(sockets)
             with open(self.path("qemu.log"), "wb") as log:

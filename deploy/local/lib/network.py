@@ -31,9 +31,9 @@ INTERFACES = {
 
 # zone -> /etc/zone/net, for the script in image/rootfs/usr/lib/zone/net
 SETUP = {
-    "a": "mtu repl 9000\naddress repl 10.88.0.1/24\nbridge xenbr0 10.77.0.1/24 lan0\n",
-    "b": "mtu repl 9000\naddress repl 10.88.0.2/24\nbridge xenbr0 10.77.0.2/24 lan0\n",
-    "c": "bridge lan 10.77.0.3/24 lan-a lan-b\n",
+    "a": "mtu repl 9000\naddress repl 10.88.0.1/24\nbridge xenbr0 10.77.0.1/24,fd77::1/64 lan0\n",
+    "b": "mtu repl 9000\naddress repl 10.88.0.2/24\nbridge xenbr0 10.77.0.2/24,fd77::2/64 lan0\n",
+    "c": "bridge lan 10.77.0.3/24,fd77::3/64 lan-a lan-b\n",
 }
 MGMT = "address mgmt 10.0.2.15/24\n"
 

@@ -33,14 +33,14 @@ def _boots(folder, args):
         process.wait()
 
 
-def kvm_works(progress, cache, vmlinuz, xen, initramfs):
+def kvm_works(progress, cache, linux, xen, initramfs):
     """Boots zone a's kernels under KVM, once; the answer is kept in the folder `cache`."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     answer = os.path.join(cache, "kvm")
     if not os.path.exists(answer):
         progress.say(f"kvm: trying whether Xen boots under it (at most {PROBE_LIMIT_S} s)")
-        works = _boots(cache, machine.boot_arguments("a", vmlinuz, xen, initramfs, True))
+        works = _boots(cache, machine.boot_arguments("a", linux, xen, initramfs, True))
         with open(answer, "w", encoding="ascii") as file:
             file.write("yes" if works else "no")
         progress.say(f"kvm: {'works' if works else 'does not boot Xen; emulating'}")
