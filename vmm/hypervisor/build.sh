@@ -160,6 +160,8 @@ package() {
 	install -D -m 644 "$WORK/xen/xen/xen.gz" "$root/boot/xen-understudy.gz"
 	install -D -m 644 "$WORK/xen/xen/.config" "$root/boot/xen-understudy.config"
 	install -D -m 755 -s "$WORK/xenstored/xenstored" "$root/usr/lib/xen-4.17/bin/xenstored"
+	# what Debian's init script, or /etc/default/xen, looks for first
+	ln -s xenstored "$root/usr/lib/xen-4.17/bin/oxenstored"
 	[ ! -e "$WORK/understudy-hvtest" ] ||
 		install -D -m 755 -s "$WORK/understudy-hvtest" "$root/usr/sbin/understudy-hvtest"
 	install -D -m 644 "$WORK/xen/debian/copyright" "$root/usr/share/doc/understudy-xen/copyright"
