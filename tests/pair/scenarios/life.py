@@ -180,10 +180,10 @@ def refusals(pair):
 
     pair.cut("repl")
     wait_for("zone a: the peer is down", 20,
-             lambda: not pair.status("a")["host"]["peer_up"] or "peer still up")
+             lambda: not pair.status("a")["peer"]["up"] or "peer still up")
     refused(pair, "a", "tag redis1 ha=standard", "peer")
     pair.heal("repl")
-    wait_for("zone a: the peer is up", 30, lambda: pair.status("a")["host"]["peer_up"])
+    wait_for("zone a: the peer is up", 30, lambda: pair.status("a")["peer"]["up"] or "still down")
     pair.tag("a", guest.name)
     pair.wait_protected("a", guest.name)
     refused(pair, "a", "tag redis1 ha=standard", "redis1", "already")
