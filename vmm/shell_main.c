@@ -218,12 +218,16 @@ static int target_store(const struct shell *s, const libxl_domain_build_info *b)
 	return ok ? 0 : ERROR_FAIL;
 }
 
-static int memory_fits(struct shell *s, libxl_domain_config *config)
+static int memory_fits(struct shell *s, const libxl_domain_config *config)
 {
+	libxl_domain_config scratch;	/* the question fills in defaults of this host, which are not to be stored */
 	uint64_t need_kb, free_kb;
 	int r;
 
-	r = libxl_domain_need_memory(s->ctx, config, s->domid, &need_kb);
+	libxl_domain_config_init(&scratch);
+	libxl_domain_config_copy(s->ctx, &scratch, config);
+	r = libxl_domain_need_memory(s->ctx, &scratch, s->domid, &need_kb);
+	libxl_domain_config_dispose(&scratch);
 	if (r)
 		return failed(s, "memory needed", r);
 	r = libxl_get_free_memory(s->ctx, &free_kb);
