@@ -9,14 +9,12 @@
 enum { EPOCH_PAGE_SIZE = 4096 };
 
 const char *const epoch_blob_name[EPOCH_BLOBS] = {
-	[BLOB_CONTEXT] = "context",
-	[BLOB_MACHINE] = "machine",
-	[BLOB_LAYOUT] = "layout",
-	[BLOB_NET] = "net",
-	[BLOB_STORE] = "store",
+	[BLOB_CONTEXT] = "context", [BLOB_MACHINE] = "machine", [BLOB_LAYOUT] = "layout",
+	[BLOB_NET] = "net",	    [BLOB_STORE] = "store",
 };
 
-/* The page area is mapped, not allocated: aligned, moved by the kernel without a copy, and not touched before it is used. */
+/* The page area is mapped, not allocated: aligned, moved by the kernel without a copy, and not
+ * touched before it is used. */
 static int epoch_resize(struct epoch *e, size_t max_pages)
 {
 	size_t old_bytes = e->max_pages * EPOCH_PAGE_SIZE, bytes;

@@ -10,7 +10,7 @@
 
 enum {
 	CODEC_PAGE = 4096,
-	CODEC_DELTA_ENOUGH = 512,	/* a delta this small is not worth a second compression */
+	CODEC_DELTA_ENOUGH = 512, /* a delta this small is not worth a second compression */
 	CODEC_ACCELERATION = 1,
 };
 
@@ -22,19 +22,20 @@ const char *const page_encoding_name[PAGE_ENCODINGS] = {
 static const uint8_t zero_page[CODEC_PAGE];
 
 /*
- * The cache of last sent copies: `slots` pages in one slab, found by an open-addressed index with linear probing, at most half
- * full. Eviction is CLOCK (F. Corbato, "A Paging Experiment with the Multics System", 1968).
+ * The cache of last sent copies: `slots` pages in one slab, found by an open-addressed index with
+ * linear probing, at most half full. Eviction is CLOCK (F. Corbato, "A Paging Experiment with the
+ * Multics System", 1968).
  */
 struct page_codec {
 	void *lz4;
 	uint8_t *slab;
 	size_t slab_bytes;
 	uint32_t slots, used, hand;
-	uint64_t *gfn;			/* [slots] */
-	uint8_t *state;			/* [slots] enum slot_state */
-	uint32_t *index;		/* [mask + 1] slot + 1, 0: empty */
+	uint64_t *gfn;	 /* [slots] */
+	uint8_t *state;	 /* [slots] enum slot_state */
+	uint32_t *index; /* [mask + 1] slot + 1, 0: empty */
 	uint32_t mask;
-	uint8_t xor[CODEC_PAGE], other[PAGE_ENCODED_MAX];
+	uint8_t xor [CODEC_PAGE], other[PAGE_ENCODED_MAX];
 };
 
 enum slot_state { SLOT_FREE, SLOT_COLD, SLOT_HOT };
@@ -54,7 +55,8 @@ static uint32_t index_find(const struct page_codec *c, uint64_t gfn)
 	return at;
 }
 
-/* Closes the gap, so that no probe sequence meets a false end (Knuth, TAOCP 3, 6.4, algorithm R). */
+/* Closes the gap, so that no probe sequence meets a false end (Knuth, TAOCP 3, 6.4, algorithm R).
+ */
 static void index_remove(struct page_codec *c, uint32_t gap)
 {
 	uint32_t at = gap;
@@ -268,7 +270,7 @@ static int decompress(const void *in, size_t len, void *out)
 
 int page_decode(enum page_encoding enc, const void *in, size_t len, const void *base, void *out)
 {
-	uint8_t xor[CODEC_PAGE], *to = out;
+	uint8_t xor [CODEC_PAGE], *to = out;
 	const uint8_t *from = base;
 	size_t i;
 

@@ -17,11 +17,13 @@
 
 enum {
 	RECEIVER_PAGE = 4096,
-	RECEIVER_IN_BYTES = 2 << 20,	/* to begin with: grows to the greatest blob */
-	RECEIVER_TAIL_BYTES = 256 << 10, /* less room than this behind the content: it moves to the front */
-	RECEIVER_READ_BYTES = 4 << 20,	/* per call, so that the caller's timers run */
-	RECEIVER_OUT_BYTES = 64 << 10,	/* unsent to a peer that does not read: beyond it the stream is over */
-	RECEIVER_EPOCH_PAGES = 4096,	/* to begin with */
+	RECEIVER_IN_BYTES = 2 << 20, /* to begin with: grows to the greatest blob */
+	RECEIVER_TAIL_BYTES =
+		256 << 10, /* less room than this behind the content: it moves to the front */
+	RECEIVER_READ_BYTES = 4 << 20, /* per call, so that the caller's timers run */
+	RECEIVER_OUT_BYTES =
+		64 << 10, /* unsent to a peer that does not read: beyond it the stream is over */
+	RECEIVER_EPOCH_PAGES = 4096, /* to begin with */
 };
 
 struct receiver {
@@ -32,21 +34,21 @@ struct receiver {
 
 	struct buf in, out;
 	size_t in_start, out_start;
-	uint64_t in_offset;		/* stream position of in_start: the record being looked at */
-	const char *in_name;		/* its name */
+	uint64_t in_offset;  /* stream position of in_start: the record being looked at */
+	const char *in_name; /* its name */
 	uint64_t heard_us, wrote_us, promised_us;
-	int over;			/* the -errno that ended the stream */
-	bool greeted, mute;		/* mute: nothing can be sent any more */
+	int over;	    /* the -errno that ended the stream */
+	bool greeted, mute; /* mute: nothing can be sent any more */
 
 	enum record_phase phase;
 	struct record_begin begin;
-	struct epoch *epoch;		/* staging; number and flags outlive the epoch */
-	uint32_t *staged;		/* [gfn_limit] index + 1 in `epoch`, 0: not in it */
+	struct epoch *epoch; /* staging; number and flags outlive the epoch */
+	uint32_t *staged;    /* [gfn_limit] index + 1 in `epoch`, 0: not in it */
 	struct epoch_hash *hash;
 	uint32_t blobs;
 	int last_blob;
-	uint64_t last;			/* whole and acknowledged; 0: none yet in this stream */
-	bool first_seen;		/* EPOCH_FIRST is past: no more sync epochs */
+	uint64_t last;	 /* whole and acknowledged; 0: none yet in this stream */
+	bool first_seen; /* EPOCH_FIRST is past: no more sync epochs */
 	uint64_t committed;
 	struct receiver_stats stats;
 };
@@ -57,8 +59,9 @@ static size_t in_len(const struct receiver *r)
 }
 
 /*
- * Writes what the socket takes now. A connection that cannot be written to any more may still hold whole epochs to read,
- * and the newest is the best to activate from: reading goes on, and tells of the end.
+ * Writes what the socket takes now. A connection that cannot be written to any more may still hold
+ * whole epochs to read, and the newest is the best to activate from: reading goes on, and tells of
+ * the end.
  */
 static int flush(struct receiver *r)
 {
@@ -70,7 +73,8 @@ static int flush(struct receiver *r)
 			if (errno == EINTR)
 				continue;
 			if (errno == EAGAIN)
-				return r->out.len - r->out_start > RECEIVER_OUT_BYTES ? -ENOBUFS : 0;
+				return r->out.len - r->out_start > RECEIVER_OUT_BYTES ? -ENOBUFS
+										      : 0;
 			if (!r->mute)
 				log_warn(r->guest, "epoch %llu: send: %s",
 					 (unsigned long long)r->last, strerror(errno));
@@ -86,8 +90,9 @@ static int flush(struct receiver *r)
 }
 
 /* Ends the stream: says why, here and to the peer. */
-__attribute__((format(printf, 4, 5))) static int
-end_stream(struct receiver *r, int rc, enum goodbye cause, const char *fmt, ...)
+__attribute__((format(printf, 4, 5))) static int end_stream(struct receiver *r, int rc,
+							    enum goodbye cause, const char *fmt,
+							    ...)
 {
 	char what[RECORD_GOODBYE_TEXT_MAX + 1], text[sizeof(what)];
 	uint64_t epoch = r->phase == RECORD_IDLE ? r->last : r->epoch->number;
@@ -102,7 +107,7 @@ end_stream(struct receiver *r, int rc, enum goodbye cause, const char *fmt, ...)
 	    snprintf(text, sizeof(text), "%s at byte %llu: %.120s", r->in_name,
 		     (unsigned long long)r->in_offset, what) > 0 &&
 	    !record_goodbye_add(&r->out, r->last, cause, text))
-		(void)flush(r);		/* the stream is over either way */
+		(void)flush(r); /* the stream is over either way */
 	return rc;
 }
 
@@ -128,8 +133,8 @@ static int answer(struct receiver *r, enum stream_status status, uint32_t featur
 
 	if (!at)
 		return -ENOMEM;
-	stream_answer_put(at, &(struct stream_answer){STREAM_VERSION, status, features,
-						      r->config.term});
+	stream_answer_put(
+		at, &(struct stream_answer){STREAM_VERSION, status, features, r->config.term});
 	return flush(r);
 }
 
@@ -166,7 +171,8 @@ static int take_hello(struct receiver *r, const uint8_t *at)
 static const char *wrong_flags(const struct receiver *r, uint32_t flags)
 {
 	if (r->first_seen)
-		return flags & (EPOCH_SYNC | EPOCH_FIRST) ? "a second baseline in one stream" : NULL;
+		return flags & (EPOCH_SYNC | EPOCH_FIRST) ? "a second baseline in one stream"
+							  : NULL;
 	return flags & (EPOCH_SYNC | EPOCH_FIRST) ? NULL : "an epoch before the baseline";
 }
 
@@ -250,8 +256,8 @@ static int take_pages(struct receiver *r, const struct record_header *h, const u
 		if (!wrong)
 			wrong = stage_page(r, &entry, data);
 		if (wrong)
-			return end_stream(r, -EPROTO, GOODBYE_PROTOCOL, "entry %u (gfn %llx): %s", i,
-					  (unsigned long long)entry.gfn, wrong);
+			return end_stream(r, -EPROTO, GOODBYE_PROTOCOL, "entry %u (gfn %llx): %s",
+					  i, (unsigned long long)entry.gfn, wrong);
 		data += entry.length;
 	}
 	return data == end ? 0 : violation(r, "payload shorter than the record");
@@ -384,8 +390,8 @@ static int take_goodbye(struct receiver *r, const struct record_header *h, const
 typedef int (*take_fn)(struct receiver *r, const struct record_header *h, const uint8_t *payload);
 
 static const take_fn takers[RECORD_TYPES] = {
-	[RECORD_EPOCH_BEGIN] = take_begin, [RECORD_PAGES] = take_pages,
-	[RECORD_BLOB] = take_blob,	   [RECORD_EPOCH_END] = take_end,
+	[RECORD_EPOCH_BEGIN] = take_begin,   [RECORD_PAGES] = take_pages,
+	[RECORD_BLOB] = take_blob,	     [RECORD_EPOCH_END] = take_end,
 	[RECORD_HEARTBEAT] = take_heartbeat, [RECORD_GOODBYE] = take_goodbye,
 };
 
@@ -514,7 +520,8 @@ static ssize_t receive(struct receiver *r)
 	if (!n) {
 		r->stats.torn = !r->greeted || r->phase != RECORD_IDLE || in_len(r);
 		if (r->stats.torn)
-			log_warn(r->guest, "epoch %llu: the stream ends at byte %llu inside %s: dropped",
+			log_warn(r->guest,
+				 "epoch %llu: the stream ends at byte %llu inside %s: dropped",
 				 (unsigned long long)(r->phase == RECORD_IDLE ? r->last
 									      : r->epoch->number),
 				 (unsigned long long)(r->in_offset + in_len(r)),

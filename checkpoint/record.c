@@ -62,10 +62,14 @@ const char *const stream_status_name[STREAM_STATUSES] = {
 };
 
 const char *const record_type_name[RECORD_TYPES] = {
-	[RECORD_NONE] = "(none)",	[RECORD_EPOCH_BEGIN] = "EPOCH_BEGIN",
-	[RECORD_PAGES] = "PAGES",	[RECORD_BLOB] = "BLOB",
-	[RECORD_EPOCH_END] = "EPOCH_END", [RECORD_HEARTBEAT] = "HEARTBEAT",
-	[RECORD_ACK] = "ACK",		[RECORD_GOODBYE] = "GOODBYE",
+	[RECORD_NONE] = "(none)",
+	[RECORD_EPOCH_BEGIN] = "EPOCH_BEGIN",
+	[RECORD_PAGES] = "PAGES",
+	[RECORD_BLOB] = "BLOB",
+	[RECORD_EPOCH_END] = "EPOCH_END",
+	[RECORD_HEARTBEAT] = "HEARTBEAT",
+	[RECORD_ACK] = "ACK",
+	[RECORD_GOODBYE] = "GOODBYE",
 };
 
 const char *const goodbye_name[GOODBYES] = {
@@ -76,11 +80,8 @@ const char *const goodbye_name[GOODBYES] = {
 };
 
 const uint32_t record_blob_max[EPOCH_BLOBS] = {
-	[BLOB_CONTEXT] = 8 << 20,
-	[BLOB_MACHINE] = 4096,
-	[BLOB_LAYOUT] = RECORD_BLOB_MAX,
-	[BLOB_NET] = 64 << 10,
-	[BLOB_STORE] = 1 << 20,
+	[BLOB_CONTEXT] = 8 << 20, [BLOB_MACHINE] = 4096,  [BLOB_LAYOUT] = RECORD_BLOB_MAX,
+	[BLOB_NET] = 64 << 10,	  [BLOB_STORE] = 1 << 20,
 };
 
 enum {
@@ -90,13 +91,14 @@ enum {
 };
 
 static const struct record_rule {
-	uint32_t min, max;		/* payload */
+	uint32_t min, max; /* payload */
 	unsigned int from, when;
 } record_rules[RECORD_TYPES] = {
-	[RECORD_EPOCH_BEGIN] = {RECORD_BEGIN_SIZE, RECORD_BEGIN_SIZE, RECORD_FROM_PRIMARY, RECORD_IDLE},
+	[RECORD_EPOCH_BEGIN] = {RECORD_BEGIN_SIZE, RECORD_BEGIN_SIZE, RECORD_FROM_PRIMARY,
+				RECORD_IDLE},
 	[RECORD_PAGES] = {RECORD_PAGES_SIZE + RECORD_ENTRY_SIZE,
 			  RECORD_PAGES_SIZE +
-				  RECORD_BATCH_PAGES_MAX * (RECORD_ENTRY_SIZE + PAGE_SIZE_BYTES),
+				  RECORD_BATCH_PAGES_MAX *(RECORD_ENTRY_SIZE + PAGE_SIZE_BYTES),
 			  RECORD_FROM_PRIMARY, RECORD_IN_PAGES},
 	[RECORD_BLOB] = {RECORD_BLOB_SIZE + 1, RECORD_BLOB_SIZE + RECORD_BLOB_MAX,
 			 RECORD_FROM_PRIMARY, RECORD_OPEN},
@@ -424,8 +426,7 @@ void epoch_hash_free(struct epoch_hash *h)
 	free(h);
 }
 
-void epoch_hash_begin(struct epoch_hash *h, uint64_t number,
-		      const uint8_t begin[RECORD_BEGIN_SIZE])
+void epoch_hash_begin(struct epoch_hash *h, uint64_t number, const uint8_t begin[RECORD_BEGIN_SIZE])
 {
 	uint8_t n[8];
 

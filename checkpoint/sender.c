@@ -21,14 +21,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-_Static_assert(PAGE_ENCODINGS == sizeof(((struct sender_report *)0)->pages_by_encoding) /
-					 sizeof(uint32_t),
+_Static_assert(PAGE_ENCODINGS ==
+		       sizeof(((struct sender_report *)0)->pages_by_encoding) / sizeof(uint32_t),
 	       "sender_report counts every encoding");
 
 enum {
-	SENDER_EPOCHS_MAX = 64,		/* handed in and not yet taken back; also: sent and not acknowledged */
-	SENDER_BATCH_PAGES = 64,	/* small enough for the caches and for acks to be read in between */
-	SENDER_OUT_BYTES = 1 << 20,	/* encoded and not yet in the socket: beyond it encoding waits */
+	SENDER_EPOCHS_MAX =
+		64, /* handed in and not yet taken back; also: sent and not acknowledged */
+	SENDER_BATCH_PAGES =
+		64, /* small enough for the caches and for acks to be read in between */
+	SENDER_OUT_BYTES =
+		1 << 20, /* encoded and not yet in the socket: beyond it encoding waits */
 	SENDER_IN_BYTES = 4096,
 	SENDER_GOODBYE_MS = 100,
 	SENDER_CAUSE_MAX = 320,
@@ -60,7 +63,7 @@ struct sender {
 	pthread_t thread;
 	bool running;
 
-	pthread_mutex_t lock;		/* guards what follows, up to the blank line */
+	pthread_mutex_t lock; /* guards what follows, up to the blank line */
 	struct epoch *queue[SENDER_EPOCHS_MAX];
 	unsigned int head, nr, owned;
 	struct ring sent, returned;
@@ -80,8 +83,8 @@ struct sender {
 	uint64_t in_offset;
 	bool answered;
 	uint64_t heard_us, wrote_us;
-	uint64_t begun, ended, acknowledged;	/* epoch numbers; ended: wholly in the socket */
-	uint64_t end_us[SENDER_EPOCHS_MAX];	/* [number % MAX] when EPOCH_END was about to be sent */
+	uint64_t begun, ended, acknowledged; /* epoch numbers; ended: wholly in the socket */
+	uint64_t end_us[SENDER_EPOCHS_MAX]; /* [number % MAX] when EPOCH_END was about to be sent */
 	char why[SENDER_CAUSE_MAX];
 };
 
@@ -104,7 +107,7 @@ static void event_clear(int fd)
 
 /* Remembers why the stream ends; the first reason counts. */
 __attribute__((format(printf, 3, 4))) static int over(struct sender *s, int rc, const char *fmt,
-						       ...)
+						      ...)
 {
 	va_list ap;
 
@@ -160,7 +163,7 @@ static int flush(struct sender *s)
 				continue;
 			if (rc == -EAGAIN)
 				return 0;
-			hear(s);	/* a goodbye says more than a broken pipe */
+			hear(s); /* a goodbye says more than a broken pipe */
 			return over(s, rc, "send: %s", strerror(-rc));
 		}
 		s->out_start += (size_t)n;
@@ -208,7 +211,8 @@ static int step_begin(struct sender *s, struct work *w)
 static int encode_batch(struct sender *s, struct work *w, size_t nr)
 {
 	struct epoch *e = w->epoch;
-	size_t most = RECORD_HEADER_SIZE + RECORD_PAGES_SIZE + nr * (RECORD_ENTRY_SIZE + SENDER_PAGE);
+	size_t most =
+		RECORD_HEADER_SIZE + RECORD_PAGES_SIZE + nr * (RECORD_ENTRY_SIZE + SENDER_PAGE);
 	uint32_t length;
 	uint8_t *record, *entry, *payload;
 	size_t i;
@@ -332,7 +336,9 @@ static int finish(struct sender *s)
 }
 
 static int (*const steps[])(struct sender *s, struct work *w) = {
-	[STEP_BEGIN] = step_begin, [STEP_PAGES] = step_pages, [STEP_BLOBS] = step_blobs,
+	[STEP_BEGIN] = step_begin,
+	[STEP_PAGES] = step_pages,
+	[STEP_BLOBS] = step_blobs,
 	[STEP_END] = step_end,
 };
 
@@ -373,9 +379,9 @@ static int take_ack(struct sender *s, const struct record_header *h, const uint8
 	struct record_ack ack;
 
 	record_ack_get(payload, &ack);
-	if (ack.term != s->config.term || h->epoch <= s->acknowledged ||
-	    h->epoch > s->ended)
-		return over(s, -EPROTO, "acknowledged epoch %llu of term %llu; %llu to %llu are open",
+	if (ack.term != s->config.term || h->epoch <= s->acknowledged || h->epoch > s->ended)
+		return over(s, -EPROTO,
+			    "acknowledged epoch %llu of term %llu; %llu to %llu are open",
 			    (unsigned long long)h->epoch, (unsigned long long)ack.term,
 			    (unsigned long long)s->acknowledged + 1, (unsigned long long)s->ended);
 	if (fi_point("SEND_ACK_READ"))
@@ -384,8 +390,9 @@ static int take_ack(struct sender *s, const struct record_header *h, const uint8
 	s->acknowledged = h->epoch;
 	pthread_mutex_lock(&s->lock);
 	s->acked = h->epoch;
-	/* The promise began when the backup had the epoch's end, hence not before we sent that: counted from
-	 * there it ends here first, however long the acknowledgement was under way (I2). */
+	/* The promise began when the backup had the epoch's end, hence not before we sent that:
+	 * counted from there it ends here first, however long the acknowledgement was under way
+	 * (I2). */
 	s->promise_until_us =
 		ack.promise_us ? s->end_us[h->epoch % SENDER_EPOCHS_MAX] + ack.promise_us : 0;
 	pthread_mutex_unlock(&s->lock);
@@ -412,7 +419,7 @@ static int take_record(struct sender *s, const struct record_header *h, const ui
 		return take_ack(s, h, payload);
 	case RECORD_GOODBYE:
 		return take_goodbye(s, h, payload);
-	default:	/* HEARTBEAT: having been heard is all it is for */
+	default: /* HEARTBEAT: having been heard is all it is for */
 		return 0;
 	}
 }
@@ -558,7 +565,8 @@ static bool stopping(struct sender *s)
 	return stop;
 }
 
-/* Tells the backup why, for as long as SENDER_GOODBYE_MS if the socket is full. Nothing depends on it. */
+/* Tells the backup why, for as long as SENDER_GOODBYE_MS if the socket is full. Nothing depends on
+ * it. */
 static void say_goodbye(struct sender *s, enum goodbye cause, const char *text)
 {
 	uint64_t start_us = clock_us();
@@ -580,8 +588,10 @@ static void return_all(struct sender *s)
 {
 	pthread_mutex_lock(&s->lock);
 	if (s->work.epoch) {
-		s->returned.report[s->returned.nr++] = (struct sender_report){
-			.event = SENDER_SENT, .epoch = s->work.epoch, .number = s->work.epoch->number};
+		s->returned.report[s->returned.nr++] =
+			(struct sender_report){.event = SENDER_SENT,
+					       .epoch = s->work.epoch,
+					       .number = s->work.epoch->number};
 		s->work.epoch = NULL;
 	}
 	for (; s->nr; s->nr--, s->head = (s->head + 1) % SENDER_EPOCHS_MAX)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Helper of tests/checker/run: `gen_stream write FILE EPOCHS PAGES` captures what a real sender and receiver say to each other;
- * `gen_stream read FILE [IMAGE]` lets a receiver judge a file. Exit status as stream_check.py: 0 whole, 1 malformed, 3 torn.
+ * Helper of tests/checker/run: `gen_stream write FILE EPOCHS PAGES` captures what a real sender and
+ * receiver say to each other; `gen_stream read FILE [IMAGE]` lets a receiver judge a file. Exit
+ * status as stream_check.py: 0 whole, 1 malformed, 3 torn.
  */
 #include "tests/unit/stream_fake.h"
 
@@ -32,7 +33,8 @@ static int run_epoch(struct sender *s, struct receiver *r, uint64_t number)
 		do
 			rc = receiver_read(r);
 		while (rc > 0);
-		for (sender_poll(s, &report); report.event != SENDER_NONE; sender_poll(s, &report)) {
+		for (sender_poll(s, &report); report.event != SENDER_NONE;
+		     sender_poll(s, &report)) {
 			if (report.event == SENDER_ACKED)
 				acked = report.number;
 			if (report.event == SENDER_LOST)
@@ -64,7 +66,10 @@ static int write_stream(const char *path, uint64_t epochs, size_t pages)
 		return USAGE;
 	for (n = 1; n <= epochs && res >= 0; n++) {
 		fake_capture(e, memory, GUEST_PAGES, pages, n,
-			     n < 3 ? EPOCH_SYNC : n == 3 ? EPOCH_FIRST : 0, &seed);
+			     n < 3    ? EPOCH_SYNC
+			     : n == 3 ? EPOCH_FIRST
+				      : 0,
+			     &seed);
 		if (sender_submit(s, e))
 			return USAGE;
 		res = run_epoch(s, r, n);

@@ -96,7 +96,7 @@ static inline struct sender_config fake_sender_config(int fd)
 		.token = FAKE_TOKEN,
 		.cache_bytes = 64 * FAKE_PAGE,
 		.heartbeat_ms = 50,
-		.timeout_ms = 5000,
+		.timeout_ms = 20000,
 	};
 
 	memcpy(c.uuid, fake_uuid, sizeof(c.uuid));

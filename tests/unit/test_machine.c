@@ -116,15 +116,13 @@ static void test_layout_refuses(void **state)
 		uint64_t range[4];
 		size_t ranges;
 	} bad[] = {
-		{{0, 0}, 1},			/* empty */
-		{{100, 1}, 1},			/* beyond the limit */
-		{{99, 2}, 1},
-		{{1, UINT64_MAX}, 1},		/* wraps */
-		{{UINT64_MAX, 1}, 1},
-		{{0, 4, 3, 1}, 2},		/* overlaps */
-		{{0, 4, 4, 1}, 2},		/* touches: would be one range */
-		{{10, 1, 5, 1}, 2},		/* descends */
-		{{0, 0}, 0},			/* nothing */
+		{{0, 0}, 1},				    /* empty */
+		{{100, 1}, 1},				    /* beyond the limit */
+		{{99, 2}, 1},	      {{1, UINT64_MAX}, 1}, /* wraps */
+		{{UINT64_MAX, 1}, 1}, {{0, 4, 3, 1}, 2},    /* overlaps */
+		{{0, 4, 4, 1}, 2},			    /* touches: would be one range */
+		{{10, 1, 5, 1}, 2},			    /* descends */
+		{{0, 0}, 0},				    /* nothing */
 	};
 	struct buf b = {0};
 	uint64_t *gfn;

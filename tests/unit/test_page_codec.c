@@ -119,11 +119,12 @@ static void test_eviction_keeps_hot(void **state)
 		assert_int_equal(pass(m, 0), PAGE_SAME);
 		assert_int_equal(pass(m, gfn), PAGE_RAW);
 	}
-	assert_int_equal(pass(m, 1), PAGE_RAW);		/* evicted */
+	assert_int_equal(pass(m, 1), PAGE_RAW); /* evicted */
 	mirror_free(m);
 }
 
-/* Whatever the history, what is decoded is what was encoded: small caches, so that the index is exercised. */
+/* Whatever the history, what is decoded is what was encoded: small caches, so that the index is
+ * exercised. */
 static void test_random_history(void **state)
 {
 	static const size_t sizes[] = {0, 1, 2, 3, 7, 16, 63, 64, 100};
@@ -145,7 +146,8 @@ static void test_random_history(void **state)
 	}
 }
 
-/* Each encoding's length never exceeds raw, and every cut or lengthened form is refused or at least stays inside the page. */
+/* Each encoding's length never exceeds raw, and every cut or lengthened form is refused or at least
+ * stays inside the page. */
 static void test_decode_refuses(void **state)
 {
 	uint8_t in[PAGE_ENCODED_MAX] = {0}, base[FAKE_PAGE] = {0}, out[FAKE_PAGE], page[FAKE_PAGE];
@@ -177,9 +179,12 @@ static void test_decode_refuses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_each_encoding), cmocka_unit_test(test_nearly_zero),
-		cmocka_unit_test(test_forget),	      cmocka_unit_test(test_no_cache),
-		cmocka_unit_test(test_eviction_keeps_hot), cmocka_unit_test(test_random_history),
+		cmocka_unit_test(test_each_encoding),
+		cmocka_unit_test(test_nearly_zero),
+		cmocka_unit_test(test_forget),
+		cmocka_unit_test(test_no_cache),
+		cmocka_unit_test(test_eviction_keeps_hot),
+		cmocka_unit_test(test_random_history),
 		cmocka_unit_test(test_decode_refuses),
 	};
 
