@@ -76,8 +76,10 @@ void events_add(struct events *e, const char *guest, const char *kind, const cha
 
 const struct event_record *events_next(const struct events *e, uint64_t since)
 {
-	uint64_t first = e->last > EVENTS_KEPT ? e->last - EVENTS_KEPT + 1 : 1;
-	uint64_t serial = since + 1 > first ? since + 1 : first;
+	uint64_t serial, first = e->last > EVENTS_KEPT ? e->last - EVENTS_KEPT + 1 : 1;
 
-	return serial <= e->last ? &e->ring[(serial - 1) % EVENTS_KEPT] : NULL;
+	if (since >= e->last)
+		return NULL;
+	serial = since + 1 > first ? since + 1 : first;
+	return &e->ring[(serial - 1) % EVENTS_KEPT];
 }
