@@ -89,6 +89,12 @@ GUESTS = {
 }
 
 
+def told(args):
+    """A command for a message: one line, not too long."""
+    line = " ".join(" ".join(args).split())
+    return line if len(line) <= 100 else line[:60] + " ... " + line[-35:]
+
+
 def require(condition, text):
     if not condition:
         raise Failed(text)
@@ -122,9 +128,9 @@ class Pair:
             r = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                errors="replace", timeout=limit, check=False, **kwargs)
         except subprocess.TimeoutExpired:
-            raise Failed(f"pair {' '.join(args)}: not done within {limit} s") from None
+            raise Failed(f"pair {told(args)}: not done within {limit} s") from None
         if check and r.returncode != 0:
-            raise Failed(f"pair {' '.join(args)}: exit status {r.returncode}: "
+            raise Failed(f"pair {told(args)}: exit status {r.returncode}: "
                          f"{(r.stderr + r.stdout).strip()[-600:]}")
         return r.returncode, r.stdout, r.stderr
 
@@ -184,7 +190,7 @@ class Pair:
                        f"printf %s {shlex.quote(text)} > /tmp/new\n"
                        f"cmp -s /tmp/new {path} || {{ cp /tmp/new {path}; changed=1; }}\n")
         script += ("[ -z \"$changed\" ] || { systemctl daemon-reload; "
-                   "systemctl restart understudyd; }\nsync")
+                   "systemctl reset-failed understudyd; systemctl restart understudyd; }\nsync")
         self.ssh(zone, script)
         self.wait_daemon(zone)
 
@@ -262,9 +268,11 @@ class Pair:
 
     # Guests
 
-    def create(self, key, zone):
+    def create(self, key, zone, extra=""):
+        """xl create, and waits until it serves; `extra` is one more line of its configuration."""
         guest = GUESTS[key]
-        self.ssh(zone, f"xl create -q {guest.cfg}", limit=GUEST_BOOT_LIMIT_S)
+        self.ssh(zone, f"xl create -q {guest.cfg} {shlex.quote(extra) if extra else ''}",
+                 limit=GUEST_BOOT_LIMIT_S)
         port = 7002 if key == "small" else 6379
         wait_for(f"{guest.name} in zone {zone} answers on port {port}", GUEST_BOOT_LIMIT_S,
                  lambda: self.answers(guest, port), poll_s=0.5)

@@ -139,13 +139,14 @@ def tags(pair):
     wait_for("the guest answers again", GUEST_BOOT_LIMIT_S, lambda: pair.answers(guest), poll_s=1)
     pair.wait_protected("a", guest.name)
 
+    uuid = pair.guest_status("a", guest.name)["uuid"]
     pair.ssh("a", f"xl destroy {guest.name}")
 
     def absent():
         status = pair.guest_status("a", guest.name)
         return status if status and status["state"] == "absent" else str(status and status["state"])
     wait_for("the tag outlives the domain", 30, absent)
-    pair.create("redis1", "a")
+    pair.create("redis1", "a", extra=f"uuid=\"{uuid}\"")
     pair.wait_protected("a", guest.name)
     return "over two restarts of the daemon, a reboot and a new domain"
 
