@@ -576,9 +576,18 @@ void guest_backup_hello(struct guest *g, struct worker_view *w)
 		activated(g, &a);
 		return;
 	}
-	if (g->state == GUEST_WAITING && w->state == UNDERSTUDY__WORKER_STATE__WORKER_STANDBY &&
-	    g->tag.current)
+	if (g->state != GUEST_WAITING || w->state != UNDERSTUDY__WORKER_STATE__WORKER_STANDBY)
+		return;
+	if (g->tag.current) {
 		guest_event(g, GUEST_CURRENT, "found at work");
+		return;
+	}
+	/*
+	 * Either the copy was called stale, or the daemon before this one died before it wrote down that it was whole. The
+	 * primary may count on it: its stream must end, so that it begins anew.
+	 */
+	log_warn(g->tag.name, "the worker's copy is not known to be current: it is made anew");
+	workers_kill(g->d->workers, g->domid);
 }
 
 static void stream_state(struct guest *g, const Understudy__WorkerStreamState *s)

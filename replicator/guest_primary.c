@@ -612,6 +612,9 @@ void guest_primary_peer_up(struct guest *g)
 	} else if (g->state == GUEST_DEGRADED) {
 		if (guest_primary_tell_dropped(g, g->problem))
 			guest_deadline(g, DROPPED_ACK_MAX_MS);
+	} else if (g->state == GUEST_PREPARING) {
+		/* The request or its answer may have been lost with the session; asking again is harmless. */
+		guest_event(g, GUEST_REFUSED, "the session with the peer began anew");
 	} else if (g->state == GUEST_HANDING_OVER) {
 		/* Its word about who runs the guest comes first on the session; then this is idempotent. */
 		guest_deadline(g, HAND_OVER_AGAIN_MS);

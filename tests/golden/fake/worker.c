@@ -82,6 +82,8 @@ static void set_state(Understudy__WorkerState state)
 	send_stats();
 }
 
+static void drop(const char *cause);
+
 static void stream_end(const char *cause)
 {
 	Understudy__WorkerLost lost = UNDERSTUDY__WORKER_LOST__INIT;
@@ -101,6 +103,8 @@ static void stream_end(const char *cause)
 		lost.last_committed = f.epoch;
 		set_state(UNDERSTUDY__WORKER_STATE__WORKER_HOLDING);
 		SEND(LOST, lost, &lost);
+	} else if (f.state == UNDERSTUDY__WORKER_STATE__WORKER_SYNCING) {
+		drop(cause);
 	}
 }
 
