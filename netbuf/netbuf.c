@@ -135,9 +135,9 @@ static void emit_oldest(struct netbuf *nb)
 
 static void drop_everything(struct netbuf *nb)
 {
-	struct closed *c, *next;
+	struct closed *c;
 
-	LL_FOREACH_SAFE(nb->closed, c, next) {
+	while ((c = nb->closed)) {
 		LL_DELETE(nb->closed, c);
 		free_all(nb, &c->queue);
 		free(c);
@@ -244,7 +244,7 @@ void netbuf_stats(const struct netbuf *nb, struct netbuf_stats *s)
 
 	*s = nb->stats;
 	s->oldest_epoch = 0;
-	LL_FOREACH(nb->closed, c) {
+	LL_FOREACH (nb->closed, c) {
 		if (c->queue.packets) {
 			s->oldest_epoch = c->epoch;
 			break;

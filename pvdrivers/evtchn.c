@@ -12,7 +12,7 @@
 enum { EVENTS_PER_TURN = 64 };
 
 struct evtchn_port {
-	uint32_t port;			/* ours; the hash key */
+	uint32_t port; /* ours; the hash key */
 	struct evtchn *evtchn;
 	void (*fn)(void *arg);
 	void *arg;
@@ -26,8 +26,9 @@ struct evtchn {
 };
 
 /*
- * A port is masked from its delivery until it is unmasked here, after the work: what the guest sends meanwhile stays pending and is
- * delivered then, so nothing is lost and a busy ring costs one wake-up per turn.
+ * A port is masked from its delivery until it is unmasked here, after the work: what the guest
+ * sends meanwhile stays pending and is delivered then, so nothing is lost and a busy ring costs one
+ * wake-up per turn.
  */
 static void dispatch(evutil_socket_t fd, short what, void *arg)
 {
@@ -96,8 +97,8 @@ void evtchn_close(struct evtchn *e)
 	free(e);
 }
 
-int evtchn_bind(struct evtchn *e, uint32_t domid, uint32_t remote_port, void (*fn)(void *arg), void *arg,
-		struct evtchn_port **out)
+int evtchn_bind(struct evtchn *e, uint32_t domid, uint32_t remote_port, void (*fn)(void *arg),
+		void *arg, struct evtchn_port **out)
 {
 	xenevtchn_port_or_error_t port;
 	struct evtchn_port *p;

@@ -75,8 +75,8 @@ static void fill_write(xengnttab_grant_copy_segment_t *to, const struct grant_se
 	to->dest.foreign.domid = (uint16_t)domid;
 }
 
-int grant_copy(struct grant *g, enum grant_direction direction, const struct grant_segment *segments,
-	       int16_t *status, unsigned int nr)
+int grant_copy(struct grant *g, enum grant_direction direction,
+	       const struct grant_segment *segments, int16_t *status, unsigned int nr)
 {
 	if (nr > GRANT_SEGMENTS_MAX)
 		return -E2BIG;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a back end needs on top of xen/io/ring.h. The other side of a ring is hostile: indexes are read once and checked, requests
- * are copied (RING_COPY_REQUEST) before anything in them is looked at. Our back ends answer in order and at
- * once, so between batches req_cons == rsp_prod_pvt == rsp_prod, and rsp_prod is all a successor needs.
+ * What a back end needs on top of xen/io/ring.h. The other side of a ring is hostile: indexes are
+ * read once and checked, requests are copied (RING_COPY_REQUEST) before anything in them is looked
+ * at. Our back ends answer in order and at once, so between batches req_cons == rsp_prod_pvt ==
+ * rsp_prod, and rsp_prod is all a successor needs.
  */
 #ifndef PVDRIVERS_RING_H
 #define PVDRIVERS_RING_H
@@ -11,12 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <xenctrl.h>		/* xen_mb() and friends, which ring.h leaves to its user */
+#include <xenctrl.h> /* xen_mb() and friends, which ring.h leaves to its user */
 #include <xen/io/ring.h>
 
 enum { RING_PAGE_SIZE = 4096 };
 
-/* Attaches a back ring where its last user stopped. Evaluates to 0, or -EPROTO if the indexes cannot be. */
+/* Attaches a back ring where its last user stopped. Evaluates to 0, or -EPROTO if the indexes
+ * cannot be. */
 #define ring_attach(ring, page)                                                                    \
 	({                                                                                         \
 		RING_IDX rsp__ = *(volatile RING_IDX *)&(page)->rsp_prod;                          \
@@ -27,8 +29,8 @@ enum { RING_PAGE_SIZE = 4096 };
 	})
 
 /*
- * How many requests the front end has published and we have not consumed; -EPROTO: more than the ring has. Call it between
- * batches only; nothing may be read beyond what it answered.
+ * How many requests the front end has published and we have not consumed; -EPROTO: more than the
+ * ring has. Call it between batches only; nothing may be read beyond what it answered.
  */
 #define ring_unconsumed(ring)                                                                      \
 	({                                                                                         \
@@ -39,7 +41,8 @@ enum { RING_PAGE_SIZE = 4096 };
 							 : (int)(prod__ - (ring)->req_cons);       \
 	})
 
-/* Asks for an event as soon as `nr` requests are there. The caller looks at ring_unconsumed() again afterwards. */
+/* Asks for an event as soon as `nr` requests are there. The caller looks at ring_unconsumed() again
+ * afterwards. */
 #define ring_expect(ring, nr)                                                                      \
 	do {                                                                                       \
 		*(volatile RING_IDX *)&(ring)->sring->req_event = (ring)->req_cons + (nr);         \

@@ -49,7 +49,7 @@ static void dispatch(evutil_socket_t fd, short what, void *arg)
 	while ((event = xs_check_watch(xb->xs))) {
 		struct xenbus_watch *w;
 
-		LL_FOREACH(xb->watches, w) {
+		LL_FOREACH (xb->watches, w) {
 			if (!strcmp(w->token, event[XS_WATCH_TOKEN]))
 				break;
 		}
@@ -254,7 +254,8 @@ int xenbus_set_state(struct xenbus *xb, const char *device, enum xenbus_state st
 	return rc;
 }
 
-/* The part of a device's path that error nodes use: /local/domain/0/X is X. NULL: not a device of domain 0. */
+/* The part of a device's path that error nodes use: /local/domain/0/X is X. NULL: not a device of
+ * domain 0. */
 static const char *device_name(const char *device)
 {
 	size_t len = sizeof(DOMAIN0) - 1;

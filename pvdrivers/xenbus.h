@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * xenstore as a back end sees it: nodes by printf paths, watches on a libevent base, xenbus states
- * (xen/include/public/io/xenbus.h), the error node. All calls block for one round trip to xenstored.
+ * (xen/include/public/io/xenbus.h), the error node. All calls block for one round trip to
+ * xenstored.
  */
 #ifndef PVDRIVERS_XENBUS_H
 #define PVDRIVERS_XENBUS_H
@@ -28,7 +29,8 @@ char *xenbus_read(struct xenbus *xb, const char *fmt, ...) xenbus_printf(2);
 int xenbus_read_u32(struct xenbus *xb, uint32_t *value, const char *fmt, ...) xenbus_printf(3);
 
 /* The number, or `otherwise` if there is none that can be read: for optional features. */
-uint32_t xenbus_read_default(struct xenbus *xb, uint32_t otherwise, const char *fmt, ...) xenbus_printf(3);
+uint32_t xenbus_read_default(struct xenbus *xb, uint32_t otherwise, const char *fmt, ...)
+	xenbus_printf(3);
 
 int xenbus_write(struct xenbus *xb, const char *value, const char *fmt, ...) xenbus_printf(3);
 int xenbus_remove(struct xenbus *xb, const char *fmt, ...) xenbus_printf(2);
@@ -44,7 +46,8 @@ const char *xenbus_state_name(enum xenbus_state state);
 /* Never brings back a directory that the toolstack has removed: -ENOENT then. */
 int xenbus_set_state(struct xenbus *xb, const char *device, enum xenbus_state state);
 
-/* Says in the store what is wrong with a device of domain 0, where `xenstore-ls /local/domain/0/error` shows it; and takes it back. */
+/* Says in the store what is wrong with a device of domain 0, where `xenstore-ls
+ * /local/domain/0/error` shows it; and takes it back. */
 int xenbus_set_error(struct xenbus *xb, const char *device, int error, const char *text);
 void xenbus_clear_error(struct xenbus *xb, const char *device);
 

@@ -75,8 +75,8 @@ void addresses_learn(struct addresses *a, const uint8_t mac[6], const uint8_t *f
 	switch (l3.type) {
 	case ETHER_TYPE_ARP:
 		/* Ethernet and IPv4, and the sender is the guest itself */
-		if (len >= ARP_LEN && get_be16(at) == 1 && get_be16(at + 2) == ETHER_TYPE_IPV4 && at[4] == 6 &&
-		    at[5] == 4 && !memcmp(at + 8, mac, MAC_LEN))
+		if (len >= ARP_LEN && get_be16(at) == 1 && get_be16(at + 2) == ETHER_TYPE_IPV4 &&
+		    at[4] == 6 && at[5] == 4 && !memcmp(at + 8, mac, MAC_LEN))
 			learn_ipv4(a, at + 14);
 		break;
 	case ETHER_TYPE_IPV4:
@@ -153,8 +153,8 @@ int addresses_decode(struct addresses *a, uint32_t *devid, const uint8_t *blob, 
 	    len < ADDRESSES_VIF_BYTES + (size_t)nr * ADDRESSES_ENTRY_BYTES)
 		return -EINVAL;
 	for (int i = 0; i < nr; i++) {
-		int rc = decode_entry(&got.entry[i],
-				      blob + ADDRESSES_VIF_BYTES + (size_t)i * ADDRESSES_ENTRY_BYTES);
+		int rc = decode_entry(&got.entry[i], blob + ADDRESSES_VIF_BYTES +
+							     (size_t)i * ADDRESSES_ENTRY_BYTES);
 
 		if (rc)
 			return rc;

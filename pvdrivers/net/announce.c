@@ -5,11 +5,18 @@
 #include <string.h>
 
 enum { ETHER_MIN = 60, ARP_REQUEST = 1, RARP_REQUEST = 3 };
-enum { NA_BYTES = 32, ICMPV6_NA = 136, NA_ROUTER = 0x80, NA_OVERRIDE = 0x20, OPTION_TARGET_LLADDR = 2 };
+enum {
+	NA_BYTES = 32,
+	ICMPV6_NA = 136,
+	NA_ROUTER = 0x80,
+	NA_OVERRIDE = 0x20,
+	OPTION_TARGET_LLADDR = 2
+};
 
 static const uint8_t all_nodes[16] = {0xff, 0x02, [15] = 1};
 
-static uint8_t *put_ether(uint8_t *frame, const uint8_t destination[6], const uint8_t mac[6], uint16_t type)
+static uint8_t *put_ether(uint8_t *frame, const uint8_t destination[6], const uint8_t mac[6],
+			  uint16_t type)
 {
 	memset(frame, 0, ANNOUNCE_FRAME_MAX);
 	memcpy(frame, destination, MAC_LEN);
@@ -73,7 +80,8 @@ static size_t announce_ipv6(const struct address *a, const uint8_t mac[6], uint8
 	return ETHER_LEN + IPV6_LEN + NA_BYTES;
 }
 
-size_t announce_address(const struct address *a, const uint8_t mac[6], uint8_t frame[ANNOUNCE_FRAME_MAX])
+size_t announce_address(const struct address *a, const uint8_t mac[6],
+			uint8_t frame[ANNOUNCE_FRAME_MAX])
 {
 	return a->version == 4 ? announce_ipv4(a->bytes, mac, frame) : announce_ipv6(a, mac, frame);
 }

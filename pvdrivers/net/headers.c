@@ -4,7 +4,13 @@
 #include <errno.h>
 
 enum { ETHER_TYPE_VLAN = 0x8100, ETHER_TYPE_QINQ = 0x88a8, VLAN_LEN = 4, VLAN_TAGS_MAX = 2 };
-enum { EXT_HOP_BY_HOP = 0, EXT_ROUTING = 43, EXT_FRAGMENT = 44, EXT_AUTH = 51, EXT_DESTINATION = 60 };
+enum {
+	EXT_HOP_BY_HOP = 0,
+	EXT_ROUTING = 43,
+	EXT_FRAGMENT = 44,
+	EXT_AUTH = 51,
+	EXT_DESTINATION = 60
+};
 enum { EXT_HEADERS_MAX = 8, TCP_LEN = 20, UDP_LEN = 8, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
 
 int frame_l3(const uint8_t *frame, size_t len, struct frame_l3 *out)
@@ -35,7 +41,7 @@ static int skip_ipv4(const uint8_t *ip, size_t len, uint8_t *proto, size_t *head
 	*header_len = (ip[0] & 15) * 4u;
 	if (*header_len < IPV4_LEN || *header_len > len)
 		return -EPROTO;
-	if (get_be16(ip + 6) & 0x3fff)	/* a fragment */
+	if (get_be16(ip + 6) & 0x3fff) /* a fragment */
 		return -EPROTO;
 	*proto = ip[9];
 	return 0;
@@ -69,7 +75,7 @@ static int skip_ipv6(const uint8_t *ip, size_t len, uint8_t *proto, size_t *head
 			at += (ext[1] + 2u) * 4;
 			break;
 		case EXT_FRAGMENT:
-			if (get_be16(ext + 2) & 0xfff9)	/* more than an atomic fragment */
+			if (get_be16(ext + 2) & 0xfff9) /* more than an atomic fragment */
 				return -EPROTO;
 			at += 8;
 			break;
@@ -152,7 +158,8 @@ uint32_t checksum_pseudo(int version, const uint8_t *addresses, uint8_t proto, u
 void frame_put_pseudo(uint8_t *frame, size_t len, const struct frame_l4 *f)
 {
 	size_t addresses = f->l3 + (f->version == 4 ? 12 : 8);
-	uint32_t sum = checksum_pseudo(f->version, frame + addresses, f->proto, (uint32_t)(len - f->l4));
+	uint32_t sum =
+		checksum_pseudo(f->version, frame + addresses, f->proto, (uint32_t)(len - f->l4));
 
 	put_be16(frame + f->l4 + f->checksum, checksum_fold(sum));
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Where things are in an Ethernet frame, as far as offloads need to know. All reads are bounded by the frame. */
+/* Where things are in an Ethernet frame, as far as offloads need to know. All reads are bounded by
+ * the frame. */
 #ifndef PVDRIVERS_NET_HEADERS_H
 #define PVDRIVERS_NET_HEADERS_H
 
@@ -7,21 +8,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ETHER_TYPE_IPV4 = 0x0800, ETHER_TYPE_ARP = 0x0806, ETHER_TYPE_RARP = 0x8035, ETHER_TYPE_IPV6 = 0x86dd };
+enum {
+	ETHER_TYPE_IPV4 = 0x0800,
+	ETHER_TYPE_ARP = 0x0806,
+	ETHER_TYPE_RARP = 0x8035,
+	ETHER_TYPE_IPV6 = 0x86dd
+};
 enum { ETHER_LEN = 14, MAC_LEN = 6, IPV4_LEN = 20, IPV6_LEN = 40 };
 enum { IP_PROTO_TCP = 6, IP_PROTO_UDP = 17, IP_PROTO_ICMPV6 = 58 };
 
 struct frame_l3 {
-	uint16_t type;			/* after VLAN tags, host order */
-	size_t offset;			/* of the network header */
+	uint16_t type; /* after VLAN tags, host order */
+	size_t offset; /* of the network header */
 };
 
 struct frame_l4 {
-	int version;			/* 4 or 6 */
-	uint8_t proto;			/* TCP or UDP */
-	size_t l3, l4;			/* offsets of the headers */
-	size_t l4_len;			/* of the TCP or UDP header */
-	size_t checksum;		/* of the checksum field, relative to l4 */
+	int version;	 /* 4 or 6 */
+	uint8_t proto;	 /* TCP or UDP */
+	size_t l3, l4;	 /* offsets of the headers */
+	size_t l4_len;	 /* of the TCP or UDP header */
+	size_t checksum; /* of the checksum field, relative to l4 */
 };
 
 static inline uint16_t get_be16(const uint8_t *at)
@@ -43,15 +49,17 @@ int frame_l4(const uint8_t *frame, size_t len, struct frame_l4 *out);
 
 /* One's complement sum, not folded; `sum` carries on. RFC 1071. */
 uint32_t checksum_add(uint32_t sum, const void *data, size_t len);
-uint16_t checksum_fold(uint32_t sum);		/* host order, not inverted */
+uint16_t checksum_fold(uint32_t sum); /* host order, not inverted */
 
-/* Sum of the pseudo header (RFC 793, RFC 8200 §8.1). `addresses`: source and destination, next to each other. */
+/* Sum of the pseudo header (RFC 793, RFC 8200 §8.1). `addresses`: source and destination, next to
+ * each other. */
 uint32_t checksum_pseudo(int version, const uint8_t *addresses, uint8_t proto, uint32_t l4_bytes);
 
 /* Puts the sum of the pseudo header into the checksum field, as offloading senders do. */
 void frame_put_pseudo(uint8_t *frame, size_t len, const struct frame_l4 *f);
 
-/* Completes an offloaded checksum: from `start` to the end, stored `offset` behind start. -EPROTO: beyond the frame. */
+/* Completes an offloaded checksum: from `start` to the end, stored `offset` behind start. -EPROTO:
+ * beyond the frame. */
 int frame_complete_checksum(uint8_t *frame, size_t len, size_t start, size_t offset);
 
 #endif

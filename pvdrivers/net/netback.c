@@ -24,15 +24,18 @@ enum {
 #define FOR_EACH_VIF(nb, v) for (struct vif *v = (nb)->vif; v < (nb)->vif + NETBACK_VIFS_MAX; v++)
 
 /*
- * The vif's place, known or new. A place stays with its number for good: held packets name it. NULL: too many.
+ * The vif's place, known or new. A place stays with its number for good: held packets name it.
+ * NULL: too many.
  */
 static struct vif *place_of(struct netback *nb, uint32_t devid)
 {
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		if (v->name[0] && v->devid == devid)
 			return v;
 	}
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		if (!v->name[0])
 			return v;
 	}
@@ -62,7 +65,8 @@ static void open_new(struct netback *nb, char **names, unsigned int nr)
 			continue;
 		v = place_of(nb, (uint32_t)devid);
 		if (!v)
-			log_err(nb->config.guest, "vif %lu: a guest may have %d", devid, NETBACK_VIFS_MAX);
+			log_err(nb->config.guest, "vif %lu: a guest may have %d", devid,
+				NETBACK_VIFS_MAX);
 		else if (!v->present)
 			vif_open(nb, (uint32_t)devid, v);
 	}
@@ -75,7 +79,8 @@ static void look(struct netback *nb)
 	char **names;
 
 	if (nb->seen_alive && !alive) {
-		FOR_EACH_VIF(nb, v) {
+		FOR_EACH_VIF(nb, v)
+		{
 			if (v->present)
 				vif_end(v);
 		}
@@ -85,14 +90,16 @@ static void look(struct netback *nb)
 	names = xenbus_list(nb->xenbus, &nr, "/local/domain/0/backend/vif/%u", nb->config.domid);
 	if (!names)
 		nr = 0;
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		if (v->present && !is_listed(names, nr, v->devid))
 			vif_forget(v);
 	}
 	if (alive || !nb->seen_alive)
 		open_new(nb, names, nr);
 	free(names);
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		if (v->present)
 			vif_look(v);
 	}
@@ -123,7 +130,8 @@ static void remove_stale_taps(struct netback *nb)
 		char name[IFNAMSIZ];
 
 		snprintf(name, sizeof(name), "vif%u.%u", nb->config.domid, devid);
-		if (!xenbus_exists(nb->xenbus, "/local/domain/0/backend/vif/%u/%u", nb->config.domid, devid))
+		if (!xenbus_exists(nb->xenbus, "/local/domain/0/backend/vif/%u/%u",
+				   nb->config.domid, devid))
 			tap_remove_stale(name);
 	}
 }
@@ -150,8 +158,8 @@ static int open_all(struct netback *nb)
 	rc = xenbus_watch(nb->xenbus, netback_look_soon, nb, &nb->released, "@releaseDomain");
 	if (rc)
 		return rc;
-	return xenbus_watch(nb->xenbus, netback_look_soon, nb, &nb->watch, "/local/domain/0/backend/vif/%u",
-			    domid);
+	return xenbus_watch(nb->xenbus, netback_look_soon, nb, &nb->watch,
+			    "/local/domain/0/backend/vif/%u", domid);
 }
 
 int netback_new(const struct netback_config *config, struct netback **out)
@@ -164,7 +172,7 @@ int netback_new(const struct netback_config *config, struct netback **out)
 		return -ENOMEM;
 	nb->config = *config;
 	FOR_EACH_VIF(nb, v)
-		v->tap = -1;
+	v->tap = -1;
 	rc = open_all(nb);
 	if (rc) {
 		log_err(config->guest, "network back end: %s", strerror(-rc));
@@ -181,7 +189,8 @@ void netback_free(struct netback *nb, bool keep_taps)
 {
 	if (!nb)
 		return;
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		if (v->present)
 			vif_release(v, keep_taps || v->attached);
 	}
@@ -205,7 +214,8 @@ void netback_pressure(struct netback *nb, bool full)
 	nb->full = full;
 	if (full)
 		return;
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		if (v->attached)
 			vif_schedule(v);
 	}
@@ -215,7 +225,8 @@ int netback_drain(struct netback *nb)
 {
 	int rc = 0;
 
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		int r;
 
 		if (!v->attached)
@@ -236,7 +247,8 @@ void netback_freeze(struct netback *nb, bool frozen)
 	nb->frozen = frozen;
 	if (frozen)
 		return;
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		if (v->attached)
 			vif_schedule(v);
 		else if (v->present)
@@ -247,12 +259,13 @@ void netback_freeze(struct netback *nb, bool frozen)
 	nb->missed_look = false;
 }
 
-int netback_ring_gfns(struct netback *nb, uint64_t (*gfn_of_grant)(void *arg, uint32_t ref), void *arg,
-		      uint64_t *gfn, size_t max)
+int netback_ring_gfns(struct netback *nb, uint64_t (*gfn_of_grant)(void *arg, uint32_t ref),
+		      void *arg, uint64_t *gfn, size_t max)
 {
 	size_t nr = 0;
 
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		const uint32_t refs[] = {v->tx_ref, v->rx_ref};
 
 		for (int i = 0; i < 2 && v->attached; i++) {
@@ -260,7 +273,8 @@ int netback_ring_gfns(struct netback *nb, uint64_t (*gfn_of_grant)(void *arg, ui
 				return -E2BIG;
 			gfn[nr] = gfn_of_grant(arg, refs[i]);
 			if (gfn[nr] == UINT64_MAX) {
-				log_err(nb->config.guest, "%s: no page behind ring grant %u", v->name, refs[i]);
+				log_err(nb->config.guest, "%s: no page behind ring grant %u",
+					v->name, refs[i]);
 				return -ENOENT;
 			}
 			nr++;
@@ -278,7 +292,8 @@ int netback_state(struct netback *nb, struct buf *out)
 	header = buf_extend(out, BLOB_HEADER_BYTES);
 	if (!header)
 		return -ENOMEM;
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		int rc;
 
 		if (!v->present)
@@ -315,7 +330,8 @@ static int read_state(struct netback *nb, const uint8_t *blob, size_t len)
 		at += (size_t)used;
 		if (!nb)
 			continue;
-		FOR_EACH_VIF(nb, v) {
+		FOR_EACH_VIF(nb, v)
+		{
 			if (v->present && v->devid == devid)
 				v->addresses = addresses;
 		}
@@ -346,7 +362,8 @@ static int activate_vif(struct netback *nb, struct vif *v)
 	if (!rc)
 		rc = xenbus_set_state(nb->xenbus, v->front, XenbusStateConnected);
 	if (rc)
-		log_err(nb->config.guest, "%s: cannot attach to the copied rings: %s", v->name, strerror(-rc));
+		log_err(nb->config.guest, "%s: cannot attach to the copied rings: %s", v->name,
+			strerror(-rc));
 	return rc;
 }
 
@@ -361,7 +378,8 @@ int netback_activate(struct netback *nb, const void *blob, size_t len)
 	}
 	read_state(nb, blob, len);
 	nb->config.standby = false;
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		if (!v->present || v->attached)
 			continue;
 		rc = activate_vif(nb, v);
@@ -380,7 +398,8 @@ static int send_frame(struct vif *v, const uint8_t *frame, size_t len)
 	memcpy(out + VNET_LEN, frame, len);
 	rc = tap_write(v->tap, out, VNET_LEN + len);
 	if (rc)
-		log_warn(v->netback->config.guest, "%s: cannot announce: %s", v->name, strerror(-rc));
+		log_warn(v->netback->config.guest, "%s: cannot announce: %s", v->name,
+			 strerror(-rc));
 	return rc;
 }
 
@@ -408,7 +427,8 @@ int netback_announce(struct netback *nb)
 {
 	int rc = 0;
 
-	FOR_EACH_VIF(nb, v) {
+	FOR_EACH_VIF(nb, v)
+	{
 		int r;
 
 		if (v->tap < 0)

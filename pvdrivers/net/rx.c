@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the guest receives: frames are read from the TAP only while the ring has room, many of them are copied by one ioctl, and
- * the requests they used are answered in order. A frame that needs more slots than there are waits outside the ring.
+ * What the guest receives: frames are read from the TAP only while the ring has room, many of them
+ * are copied by one ioctl, and the requests they used are answered in order. A frame that needs
+ * more slots than there are waits outside the ring.
  */
 #include "common/log.h"
 #include "pvdrivers/evtchn.h"
@@ -12,11 +13,11 @@
 #include <string.h>
 
 struct rx_frame {
-	uint8_t *data;			/* the virtio-net header, then the frame */
-	uint32_t bytes;			/* of the frame alone */
-	uint16_t slots;			/* requests used, with the extra info */
+	uint8_t *data;	/* the virtio-net header, then the frame */
+	uint32_t bytes; /* of the frame alone */
+	uint16_t slots; /* requests used, with the extra info */
 	uint16_t segment, segments;
-	uint8_t gso_type;		/* XEN_NETIF_GSO_TYPE_* */
+	uint8_t gso_type; /* XEN_NETIF_GSO_TYPE_* */
 	uint16_t gso_size, flags;
 };
 
@@ -109,8 +110,10 @@ static void rx_assign(struct vif *v, struct rx_batch *b, struct rx_frame *f)
 			continue;
 		if (len > RING_PAGE_SIZE)
 			len = RING_PAGE_SIZE;
-		b->segment[b->segments++] = (struct grant_segment){
-			.local = f->data + VNET_LEN + done, .ref = request.gref, .len = (uint16_t)len};
+		b->segment[b->segments++] =
+			(struct grant_segment){.local = f->data + VNET_LEN + done,
+					       .ref = request.gref,
+					       .len = (uint16_t)len};
 		done += len;
 	}
 }
@@ -140,7 +143,8 @@ static ssize_t rx_next(struct vif *v, uint8_t *to)
 	return len;
 }
 
-/* Fills the batch while there are frames and room. 1: the batch is full; 0: no frame; -EAGAIN: no room; another -errno: hostile. */
+/* Fills the batch while there are frames and room. 1: the batch is full; 0: no frame; -EAGAIN: no
+ * room; another -errno: hostile. */
 static int rx_collect(struct vif *v, struct rx_batch *b)
 {
 	int room = ring_unconsumed(&v->rx);
@@ -148,7 +152,8 @@ static int rx_collect(struct vif *v, struct rx_batch *b)
 	b->frames = b->segments = 0;
 	b->used = 0;
 	if (room < 0) {
-		log_warn(v->netback->config.guest, "%s: rx ring: impossible number of requests", v->name);
+		log_warn(v->netback->config.guest, "%s: rx ring: impossible number of requests",
+			 v->name);
 		return -EPROTO;
 	}
 	while (b->frames < RX_BATCH_FRAMES && b->used < RX_BATCH_BYTES) {
@@ -185,7 +190,8 @@ static void rx_answer_extra(struct vif *v, const struct rx_frame *f)
 		.u.gso = {.size = f->gso_size, .type = f->gso_type},
 	};
 
-	memcpy(RING_GET_RESPONSE(&v->rx, v->rx.rsp_prod_pvt++), &extra, sizeof(netif_rx_response_t));
+	memcpy(RING_GET_RESPONSE(&v->rx, v->rx.rsp_prod_pvt++), &extra,
+	       sizeof(netif_rx_response_t));
 }
 
 static void rx_answer(struct vif *v, const struct rx_batch *b, const struct rx_frame *f)
@@ -236,7 +242,8 @@ static void rx_deliver(struct vif *v, struct rx_batch *b)
 		evtchn_notify(v->port);
 }
 
-/* No room: asks for an event, and looks once more because the requests may have come before the question. */
+/* No room: asks for an event, and looks once more because the requests may have come before the
+ * question. */
 static int rx_expect_room(struct vif *v)
 {
 	int need = v->waiting ? (int)v->waiting_slots : 1, room;

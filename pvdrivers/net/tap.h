@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The TAP interface that stands for a vif in the host: persistent, frames with a struct virtio_net_hdr in front. */
+/* The TAP interface that stands for a vif in the host: persistent, frames with a struct
+ * virtio_net_hdr in front. */
 #ifndef PVDRIVERS_NET_TAP_H
 #define PVDRIVERS_NET_TAP_H
 
@@ -12,7 +13,8 @@ struct tap_offloads {
 	bool checksum, tso4, tso6;
 };
 
-/* Creates the interface, or takes over one that a former process left. Returns a non-blocking descriptor or -errno. */
+/* Creates the interface, or takes over one that a former process left. Returns a non-blocking
+ * descriptor or -errno. */
 int tap_open(const char *name);
 void tap_close(int fd, bool remove);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the guest sends: requests are copied from the ring, checked, their data fetched by one batched grant copy, and answered in
- * order before the frames go to the netbuf. What is an error of one packet and what the end of the connection
- * follows Linux' netback, which front ends are written against.
+ * What the guest sends: requests are copied from the ring, checked, their data fetched by one
+ * batched grant copy, and answered in order before the frames go to the netbuf. What is an error of
+ * one packet and what the end of the connection follows Linux' netback, which front ends are
+ * written against.
  */
 #include "common/log.h"
 #include "pvdrivers/evtchn.h"
@@ -13,7 +14,8 @@
 #include <string.h>
 
 enum {
-	/* Slots behind the first: up to `served` are, up to `refused` are an error of the packet, more are hostile. */
+	/* Slots behind the first: up to `served` are, up to `refused` are an error of the packet,
+	   more are hostile. */
 	TX_SLOTS_SERVED = XEN_NETIF_NR_SLOTS_MIN,
 	TX_SLOTS_REFUSED = 20,
 };
@@ -21,16 +23,16 @@ enum {
 /* One packet as its requests describe it; a private copy. */
 struct tx_request {
 	netif_tx_request_t first;
-	unsigned int slots, extras;	/* requests used, extras among them */
+	unsigned int slots, extras; /* requests used, extras among them */
 	uint32_t total_bytes;
 	int16_t status;
-	bool answered;			/* no data: a message to us, refused, or served by a predecessor */
-	struct netif_extra_info gso;	/* type 0: none */
+	bool answered; /* no data: a message to us, refused, or served by a predecessor */
+	struct netif_extra_info gso; /* type 0: none */
 };
 
 struct tx_frame {
-	struct packet *packet;		/* NULL: answered without data */
-	uint16_t slot, slots;		/* answers, in tx_batch.answer[] */
+	struct packet *packet; /* NULL: answered without data */
+	uint16_t slot, slots;  /* answers, in tx_batch.answer[] */
 	uint16_t segment, segments;
 	uint16_t flags;
 	uint8_t gso_type;
@@ -47,7 +49,8 @@ struct tx_batch {
 };
 
 _Static_assert((int)NET_RING_SLOTS <= (int)GRANT_SEGMENTS_MAX, "a full ring is one batch");
-_Static_assert((int)VNET_LEN + XEN_NETIF_MAX_TX_SIZE <= (int)PACKET_FRAME_MAX, "a packet holds any frame");
+_Static_assert((int)VNET_LEN + XEN_NETIF_MAX_TX_SIZE <= (int)PACKET_FRAME_MAX,
+	       "a packet holds any frame");
 
 struct tx_batch *tx_batch_new(void)
 {
@@ -67,10 +70,12 @@ static void tx_answer(struct tx_batch *b, uint16_t id, int16_t status)
 
 static void tx_segment(struct tx_batch *b, const netif_tx_request_t *r)
 {
-	b->segment[b->segments++] = (struct grant_segment){.ref = r->gref, .offset = r->offset, .len = r->size};
+	b->segment[b->segments++] =
+		(struct grant_segment){.ref = r->gref, .offset = r->offset, .len = r->size};
 }
 
-/* The extra infos behind the first request. Those we do not act upon are answered like the kernel's back end does. */
+/* The extra infos behind the first request. Those we do not act upon are answered like the kernel's
+ * back end does. */
 static int tx_extras(struct vif *v, struct tx_request *r, RING_IDX at, unsigned int available)
 {
 	struct netif_extra_info extra;
@@ -86,7 +91,8 @@ static int tx_extras(struct vif *v, struct tx_request *r, RING_IDX at, unsigned 
 		if (extra.type == XEN_NETIF_EXTRA_TYPE_GSO)
 			r->gso = extra;
 		/* Every multicast frame is delivered anyway: yes to all. */
-		if (extra.type == XEN_NETIF_EXTRA_TYPE_MCAST_ADD || extra.type == XEN_NETIF_EXTRA_TYPE_MCAST_DEL)
+		if (extra.type == XEN_NETIF_EXTRA_TYPE_MCAST_ADD ||
+		    extra.type == XEN_NETIF_EXTRA_TYPE_MCAST_DEL)
 			r->answered = true;
 		r->slots++;
 		r->extras++;
@@ -110,7 +116,8 @@ static int tx_fragments(struct vif *v, struct tx_request *r, RING_IDX at, unsign
 			return tx_hostile(v, "too many slots", nr);
 		RING_COPY_REQUEST(&v->tx, at + r->slots, f);
 		if (f->offset + f->size > RING_PAGE_SIZE)
-			return tx_hostile(v, "a fragment crosses its page", (unsigned int)f->offset + f->size);
+			return tx_hostile(v, "a fragment crosses its page",
+					  (unsigned int)f->offset + f->size);
 		if (nr >= TX_SLOTS_SERVED || f->size > r->first.size)
 			r->status = NETIF_RSP_ERROR;
 		else
@@ -135,7 +142,8 @@ static int tx_check(struct vif *v, struct tx_request *r)
 		return 0;
 	if (!r->gso.u.gso.size)
 		return tx_hostile(v, "a segment size of nothing", 0);
-	if (r->gso.u.gso.type != XEN_NETIF_GSO_TYPE_TCPV4 && r->gso.u.gso.type != XEN_NETIF_GSO_TYPE_TCPV6)
+	if (r->gso.u.gso.type != XEN_NETIF_GSO_TYPE_TCPV4 &&
+	    r->gso.u.gso.type != XEN_NETIF_GSO_TYPE_TCPV6)
 		return tx_hostile(v, "unknown segmentation", r->gso.u.gso.type);
 	return 0;
 }
@@ -146,9 +154,10 @@ static bool answered_before(const struct vif *v, RING_IDX at, const netif_tx_req
 	return (int32_t)(v->tx_doubtful - at) > 0 && first->gref == first->id;
 }
 
-/* Answers every request of the packet in the order of the ring; fragments and extras have their own slots. */
-static void tx_answer_packet(struct tx_batch *b, const struct tx_request *r, const netif_tx_request_t *fragment,
-			     unsigned int fragments)
+/* Answers every request of the packet in the order of the ring; fragments and extras have their own
+ * slots. */
+static void tx_answer_packet(struct tx_batch *b, const struct tx_request *r,
+			     const netif_tx_request_t *fragment, unsigned int fragments)
 {
 	tx_answer(b, r->first.id, r->status);
 	for (unsigned int i = 0; i < r->extras; i++)
@@ -157,8 +166,8 @@ static void tx_answer_packet(struct tx_batch *b, const struct tx_request *r, con
 		tx_answer(b, fragment[i].id, r->status);
 }
 
-static int tx_fetch(struct tx_batch *b, const struct tx_request *r, const netif_tx_request_t *fragment,
-		    unsigned int fragments, struct tx_frame *f)
+static int tx_fetch(struct tx_batch *b, const struct tx_request *r,
+		    const netif_tx_request_t *fragment, unsigned int fragments, struct tx_frame *f)
 {
 	struct packet *p;
 	uint8_t *to;
@@ -213,12 +222,14 @@ static int tx_take(struct vif *v, struct tx_batch *b, RING_IDX at, unsigned int 
 			r.answered = true;
 	}
 
-	*f = (struct tx_frame){.slot = (uint16_t)b->slots, .slots = (uint16_t)r.slots, .flags = r.first.flags};
+	*f = (struct tx_frame){
+		.slot = (uint16_t)b->slots, .slots = (uint16_t)r.slots, .flags = r.first.flags};
 	if (r.gso.type) {
 		f->gso_type = r.gso.u.gso.type;
 		f->gso_size = r.gso.u.gso.size;
 	}
-	if (!r.answered && r.status == NETIF_RSP_OKAY && tx_fetch(b, &r, fragment, (unsigned int)fragments, f))
+	if (!r.answered && r.status == NETIF_RSP_OKAY &&
+	    tx_fetch(b, &r, fragment, (unsigned int)fragments, f))
 		r.status = NETIF_RSP_DROPPED;
 	if (r.status != NETIF_RSP_OKAY)
 		v->stats.tx_dropped++;
@@ -235,7 +246,8 @@ static int tx_collect(struct vif *v, struct tx_batch *b)
 	b->frames = b->slots = b->segments = 0;
 	b->bytes = 0;
 	if (available < 0)
-		return tx_hostile(v, "impossible number of requests", v->tx.sring->req_prod - v->tx.req_cons);
+		return tx_hostile(v, "impossible number of requests",
+				  v->tx.sring->req_prod - v->tx.req_cons);
 	while (available > 0 && b->bytes < TX_BATCH_BYTES) {
 		used = tx_take(v, b, v->tx.req_cons, (unsigned int)available);
 		if (used < 0)
@@ -274,7 +286,8 @@ static void tx_copy(struct vif *v, struct tx_batch *b)
 	}
 }
 
-/* The answers go out with one step of rsp_prod: whoever attaches later sees a packet answered as a whole or not at all. */
+/* The answers go out with one step of rsp_prod: whoever attaches later sees a packet answered as a
+ * whole or not at all. */
 static void tx_respond(struct vif *v, const struct tx_batch *b)
 {
 	int notify;
@@ -292,7 +305,8 @@ static void tx_respond(struct vif *v, const struct tx_batch *b)
 		evtchn_notify(v->port);
 }
 
-/* Turns the request's flags into the header of the TAP. -EPROTO: a frame whose offloads make no sense, to be dropped. */
+/* Turns the request's flags into the header of the TAP. -EPROTO: a frame whose offloads make no
+ * sense, to be dropped. */
 static int tx_header(const struct tx_frame *f)
 {
 	struct virtio_net_hdr h = {0};
@@ -347,7 +361,8 @@ int tx_run(struct vif *v, unsigned int batches)
 	int more, rc;
 
 	for (unsigned int n = 0; n < batches; n++) {
-		/* Full: the requests stay where they are, and so does req_event; room makes the next turn. */
+		/* Full: the requests stay where they are, and so does req_event; room makes the
+		 * next turn. */
 		if (v->netback->full)
 			return 0;
 		rc = tx_collect(v, b);

@@ -82,7 +82,8 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 	serve(arg);
 }
 
-/* While nobody listens, input is thrown away at once: nothing stale is delivered to a guest that begins to. */
+/* While nobody listens, input is thrown away at once: nothing stale is delivered to a guest that
+ * begins to. */
 static void on_tap(evutil_socket_t fd, short what, void *arg)
 {
 	struct vif *v = arg;
@@ -103,8 +104,10 @@ static void read_features(struct vif *v)
 	f->sg = xenbus_read_default(xb, 0, "%s/feature-sg", v->front);
 	f->checksum_v4 = !xenbus_read_default(xb, 0, "%s/feature-no-csum-offload", v->front);
 	f->checksum_v6 = xenbus_read_default(xb, 0, "%s/feature-ipv6-csum-offload", v->front);
-	f->gso_v4 = f->sg && f->checksum_v4 && xenbus_read_default(xb, 0, "%s/feature-gso-tcpv4", v->front);
-	f->gso_v6 = f->sg && f->checksum_v6 && xenbus_read_default(xb, 0, "%s/feature-gso-tcpv6", v->front);
+	f->gso_v4 = f->sg && f->checksum_v4 &&
+		    xenbus_read_default(xb, 0, "%s/feature-gso-tcpv4", v->front);
+	f->gso_v6 = f->sg && f->checksum_v6 &&
+		    xenbus_read_default(xb, 0, "%s/feature-gso-tcpv6", v->front);
 }
 
 /* What the front end has written; none of it is trusted. */
@@ -195,16 +198,17 @@ int vif_attach(struct vif *v)
 	v->attached = true;
 
 	/*
-	 * Whatever was lost between the last back end and this one, one event makes good: the guest takes the answers it was not told
-	 * of, and our turn takes the requests we were not told of.
+	 * Whatever was lost between the last back end and this one, one event makes good: the guest
+	 * takes the answers it was not told of, and our turn takes the requests we were not told
+	 * of.
 	 */
 	evtchn_notify(v->port);
 	vif_watch_tap(v, false);
 	vif_schedule(v);
 	log_info(guest_of(v), "%s: attached: tx %u+%u, rx %u+%u%s%s%s", v->name, v->tx.req_cons,
-		 v->tx_doubtful - v->tx.req_cons, v->rx.req_cons, v->rx.sring->req_prod - v->rx.req_cons,
-		 v->features.sg ? ", sg" : "", v->features.gso_v4 ? ", gso4" : "",
-		 v->features.gso_v6 ? ", gso6" : "");
+		 v->tx_doubtful - v->tx.req_cons, v->rx.req_cons,
+		 v->rx.sring->req_prod - v->rx.req_cons, v->features.sg ? ", sg" : "",
+		 v->features.gso_v4 ? ", gso4" : "", v->features.gso_v6 ? ", gso6" : "");
 	return 0;
 }
 
@@ -228,7 +232,8 @@ void vif_set_state(struct vif *v, enum xenbus_state state)
 	int rc = xenbus_set_state(v->netback->xenbus, v->back, state);
 
 	if (rc && rc != -ENOENT)
-		log_err(guest_of(v), "%s: cannot become %s: %s", v->name, xenbus_state_name(state), strerror(-rc));
+		log_err(guest_of(v), "%s: cannot become %s: %s", v->name, xenbus_state_name(state),
+			strerror(-rc));
 }
 
 void vif_fail(struct vif *v, int error, const char *what)
@@ -254,7 +259,8 @@ static int read_identity(struct vif *v)
 	text = xenbus_read(xb, "%s/mac", v->back);
 	if (!text)
 		return -errno;
-	nr = sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]);
+	nr = sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
+		    &mac[5]);
 	free(text);
 	if (nr != MAC_LEN)
 		return -EINVAL;
@@ -303,8 +309,9 @@ static void close_tap(struct vif *v, bool keep)
 
 static int offer_features(struct vif *v)
 {
-	static const char *const features[] = {"feature-sg", "feature-gso-tcpv4", "feature-gso-tcpv6",
-					       "feature-ipv6-csum-offload", "feature-rx-copy"};
+	static const char *const features[] = {"feature-sg", "feature-gso-tcpv4",
+					       "feature-gso-tcpv6", "feature-ipv6-csum-offload",
+					       "feature-rx-copy"};
 
 	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
 		int rc = xenbus_write(v->netback->xenbus, "1", "%s/%s", v->back, features[i]);
@@ -320,8 +327,12 @@ void vif_open(struct netback *nb, uint32_t devid, struct vif *v)
 	const char *what = "no front end or MAC";
 	int rc;
 
-	*v = (struct vif){
-		.netback = nb, .present = true, .devid = devid, .tap = -1, .addresses = v->addresses, .stats = v->stats};
+	*v = (struct vif){.netback = nb,
+			  .present = true,
+			  .devid = devid,
+			  .tap = -1,
+			  .addresses = v->addresses,
+			  .stats = v->stats};
 	if (asprintf(&v->back, "/local/domain/0/backend/vif/%u/%u", nb->config.domid, devid) < 0) {
 		v->back = NULL;
 		v->present = false;
@@ -361,7 +372,8 @@ void vif_forget(struct vif *v)
 	vif_release(v, false);
 }
 
-/* The hotplug script has put the TAP where it belongs. The toolstack waits to see state InitWait until then. */
+/* The hotplug script has put the TAP where it belongs. The toolstack waits to see state InitWait
+ * until then. */
 static bool is_plugged(struct vif *v)
 {
 	char *status = xenbus_read(v->netback->xenbus, "%s/hotplug-status", v->back);
@@ -375,7 +387,8 @@ static void look_starting(struct vif *v, enum xenbus_state back)
 {
 	int rc;
 
-	vif_detach(v);		/* a front end that starts over has given up its rings (kexec, crash kernel) */
+	vif_detach(
+		v); /* a front end that starts over has given up its rings (kexec, crash kernel) */
 	if (back == XenbusStateInitWait)
 		return;
 	v->failed = false;

@@ -49,19 +49,19 @@ struct vif_features {
 
 struct vif {
 	struct netback *netback;
-	bool present;			/* the toolstack's directory is there */
-	bool attached;			/* rings and event channel are ours */
-	bool failed;			/* disconnected for bad conduct; the front end has to start over */
+	bool present;  /* the toolstack's directory is there */
+	bool attached; /* rings and event channel are ours */
+	bool failed;   /* disconnected for bad conduct; the front end has to start over */
 	uint32_t devid;
 	char name[IFNAMSIZ];
-	char *back, *front;		/* directories in xenstore */
+	char *back, *front; /* directories in xenstore */
 	uint8_t mac[6];
-	struct xenbus_watch *watch;	/* on the front end's state */
+	struct xenbus_watch *watch; /* on the front end's state */
 
-	int tap;			/* -1: none */
+	int tap; /* -1: none */
 	struct event *tap_event;
 	bool tap_armed;
-	struct event *turn;		/* goes on where the last turn stopped */
+	struct event *turn; /* goes on where the last turn stopped */
 
 	struct vif_features features;
 	netif_tx_back_ring_t tx;
@@ -70,8 +70,8 @@ struct vif {
 	struct evtchn_port *port;
 
 	/*
-	 * Requests before this one may have been answered by a worker that died before it could say so: the answer has then taken the place of
-	 * the grant reference.
+	 * Requests before this one may have been answered by a worker that died before it could say
+	 * so: the answer has then taken the place of the grant reference.
 	 */
 	RING_IDX tx_doubtful;
 
@@ -92,9 +92,9 @@ struct netback {
 	struct evtchn *evtchn;
 	struct grant *grant;
 	struct xenbus_watch *watch, *released;
-	struct event *look;		/* something changed in xenstore */
+	struct event *look; /* something changed in xenstore */
 	bool full, frozen, missed_look;
-	bool seen_alive;		/* the domain has been introduced to xenstored */
+	bool seen_alive; /* the domain has been introduced to xenstored */
 	struct tx_batch *tx_batch;
 	struct rx_batch *rx_batch;
 	struct vif vif[NETBACK_VIFS_MAX];
@@ -104,24 +104,29 @@ struct netback {
 void netback_look_soon(void *arg);
 
 /* vif.c */
-void vif_open(struct netback *nb, uint32_t devid, struct vif *v);	/* a new directory; what goes wrong is said there */
-void vif_look(struct vif *v);		/* brings the vif into accord with xenstore */
-void vif_end(struct vif *v);		/* the domain is gone; the directory waits for the toolstack */
-void vif_forget(struct vif *v);		/* the directory is gone */
+void vif_open(struct netback *nb, uint32_t devid,
+	      struct vif *v);	/* a new directory; what goes wrong is said there */
+void vif_look(struct vif *v);	/* brings the vif into accord with xenstore */
+void vif_end(struct vif *v);	/* the domain is gone; the directory waits for the toolstack */
+void vif_forget(struct vif *v); /* the directory is gone */
 void vif_release(struct vif *v, bool keep_tap);
 void vif_set_state(struct vif *v, enum xenbus_state state);
-int vif_attach(struct vif *v);		/* rings at rsp_prod, event channel, offloads; serving starts with the next turn */
+int vif_attach(struct vif *v); /* rings at rsp_prod, event channel, offloads; serving starts with
+				  the next turn */
 void vif_detach(struct vif *v);
-void vif_fail(struct vif *v, int error, const char *what);	/* disconnects for good, with an error node */
-void vif_schedule(struct vif *v);	/* a turn soon */
+void vif_fail(struct vif *v, int error,
+	      const char *what);  /* disconnects for good, with an error node */
+void vif_schedule(struct vif *v); /* a turn soon */
 void vif_watch_tap(struct vif *v, bool on);
 
-/* tx.c. Serves at most `batches`. 1: more is there; 0: nothing more, or the netbuf is full; -errno: the vif must fail. */
+/* tx.c. Serves at most `batches`. 1: more is there; 0: nothing more, or the netbuf is full; -errno:
+ * the vif must fail. */
 int tx_run(struct vif *v, unsigned int batches);
 void tx_emit(struct vif *v, struct packet *p);
 struct tx_batch *tx_batch_new(void);
 
-/* rx.c. 1: more may be there; 0: the TAP is empty; -EAGAIN: no room, the guest will tell us; another -errno: the vif must fail. */
+/* rx.c. 1: more may be there; 0: the TAP is empty; -EAGAIN: no room, the guest will tell us;
+ * another -errno: the vif must fail. */
 int rx_run(struct vif *v, unsigned int batches);
 void rx_drop_waiting(struct vif *v);
 struct rx_batch *rx_batch_new(void);

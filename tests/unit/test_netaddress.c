@@ -50,15 +50,16 @@ static void learns_sources_that_start_here(void **state)
 
 	ipv4_from(&a, 11, 64, mac);
 	ipv4_from(&a, 11, 64, mac);
-	ipv4_from(&a, 12, 63, mac);	/* forwarded for somebody else */
-	ipv4_from(&a, 13, 64, other);	/* bridged for somebody else */
+	ipv4_from(&a, 12, 63, mac);   /* forwarded for somebody else */
+	ipv4_from(&a, 13, 64, other); /* bridged for somebody else */
 	assert_int_equal(addresses_count(&a), 1);
 	assert_true(knows_ipv4(&a, 11));
 }
 
 static void ignores_what_is_no_host(void **state)
 {
-	static const uint8_t bad[][4] = {{0, 0, 0, 0}, {127, 0, 0, 1}, {224, 0, 0, 1}, {255, 255, 255, 255}};
+	static const uint8_t bad[][4] = {
+		{0, 0, 0, 0}, {127, 0, 0, 1}, {224, 0, 0, 1}, {255, 255, 255, 255}};
 	struct addresses a = {0};
 	uint8_t f[128];
 
@@ -72,7 +73,7 @@ static void ignores_what_is_no_host(void **state)
 	put_ether(f, mac, ETHER_TYPE_IPV6);
 	f[14] = 0x60;
 	f[21] = 255;
-	addresses_learn(&a, mac, f, 60);	/* :: , duplicate address detection */
+	addresses_learn(&a, mac, f, 60); /* :: , duplicate address detection */
 	f[22] = 0xff;
 	addresses_learn(&a, mac, f, 60);
 	assert_int_equal(addresses_count(&a), 0);
@@ -149,8 +150,9 @@ static void blob_survives_the_way_and_refuses_damage(void **state)
 
 static void net_blob_is_checked_as_a_whole(void **state)
 {
-	static const uint8_t empty[] = {1, 0, 0, 0}, version[] = {2, 0, 0, 0}, missing[] = {1, 0, 1, 0},
-			     tail[] = {1, 0, 0, 0, 0}, vif[] = {1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+	static const uint8_t empty[] = {1, 0, 0, 0}, version[] = {2, 0, 0, 0},
+			     missing[] = {1, 0, 1, 0}, tail[] = {1, 0, 0, 0, 0},
+			     vif[] = {1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 
 	assert_int_equal(netback_state_check(empty, sizeof(empty)), 0);
 	assert_int_equal(netback_state_check(vif, sizeof(vif)), 0);
@@ -163,8 +165,10 @@ static void net_blob_is_checked_as_a_whole(void **state)
 static void announces_ipv4_by_arp(void **state)
 {
 	const struct address a = {.version = 4, .bytes = {10, 77, 0, 11}};
-	static const uint8_t arp[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x16, 0x3e, 1, 2, 3, 8, 6, 0, 1, 8, 0, 6, 4, 0,
-				      1, 0, 0x16, 0x3e, 1, 2, 3, 10, 77, 0, 11, 0, 0, 0, 0, 0, 0, 10, 77, 0, 11};
+	static const uint8_t arp[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0,  0x16, 0x3e, 1,  2,
+				      3,    8,	  6,	0,    1,    8,	  0,  6,    4,	  0,  1,
+				      0,    0x16, 0x3e, 1,    2,    3,	  10, 77,   0,	  11, 0,
+				      0,    0,	  0,	0,    0,    10,	  77, 0,    11};
 	uint8_t f[ANNOUNCE_FRAME_MAX];
 
 	assert_int_equal(announce_address(&a, mac, f), 60);
@@ -191,7 +195,7 @@ static void announces_ipv6_with_a_right_checksum(void **state)
 	memset(a.bytes, 0, 16);
 	a.router = 0;
 	announce_address(&a, mac, f);
-	sum = 0xff02 + 1 + 32 + 58;			/* pseudo header */
+	sum = 0xff02 + 1 + 32 + 58; /* pseudo header */
 	sum += 0x8800 + 0x2000 + 0x0201 + 0x0016 + 0x3e01 + 0x0203;
 	sum = (sum & 0xffff) + (sum >> 16);
 	assert_int_equal(get_be16(f + 56), 0xffff - sum);
@@ -221,12 +225,12 @@ static void finds_transport_headers_behind_tags_and_extensions(void **state)
 	assert_int_equal(l4.l4, 42);
 	assert_int_equal(l4.checksum, 6);
 	assert_int_equal(frame_l4(f, 49, &l4), -EPROTO);
-	f[24] = 0x20;					/* more fragments */
+	f[24] = 0x20; /* more fragments */
 	assert_int_equal(frame_l4(f, 50, &l4), -EPROTO);
 
 	put_ether(f, mac, ETHER_TYPE_IPV6);
 	f[14] = 0x60;
-	f[20] = 0;					/* hop by hop, 16 bytes, then TCP */
+	f[20] = 0; /* hop by hop, 16 bytes, then TCP */
 	f[54] = IP_PROTO_TCP;
 	f[55] = 1;
 	f[70 + 12] = 6 << 4;
@@ -236,7 +240,7 @@ static void finds_transport_headers_behind_tags_and_extensions(void **state)
 	assert_int_equal(frame_l4(f, 93, &l4), -EPROTO);
 	f[55] = 200;
 	assert_int_equal(frame_l4(f, 94, &l4), -EPROTO);
-	f[20] = 59;					/* no next header */
+	f[20] = 59; /* no next header */
 	assert_int_equal(frame_l4(f, 94, &l4), -EPROTO);
 }
 
@@ -254,7 +258,7 @@ static void completes_checksums(void **state)
 	memset(f, 0, sizeof(f));
 	put_be16(f + 34, 0xffff);
 	assert_int_equal(frame_complete_checksum(f, 60, 34, 6), 0);
-	assert_int_equal(get_be16(f + 40), 0xffff);	/* UDP: a sum of zero would mean none */
+	assert_int_equal(get_be16(f + 40), 0xffff); /* UDP: a sum of zero would mean none */
 }
 
 int main(void)

@@ -198,7 +198,7 @@ static void pressure_is_told_once_per_crossing(void **state)
 	assert_int_equal(netbuf_close(w.nb, 1), 0);
 	push(&w, 3);
 	assert_int_equal(w.full, 1);
-	push(&w, 4);		/* a batch under way is not dropped */
+	push(&w, 4); /* a batch under way is not dropped */
 	assert_int_equal(w.full, 1);
 	assert_int_equal(stats_of(&w).held_packets, 4);
 	assert_int_equal(stats_of(&w).peak_bytes, 4 * each);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The rings of a network interface, seen from the front end: what is answered, in which order, what reaches the wire and the guest,
- * what ends the connection. Below the rings, where the hypervisor and the kernel are, stand fakes.
+ * The rings of a network interface, seen from the front end: what is answered, in which order, what
+ * reaches the wire and the guest, what ends the connection. Below the rings, where the hypervisor
+ * and the kernel are, stand fakes.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -35,10 +36,10 @@ static struct world {
 	uint32_t in_len[WIRE_MAX];
 	unsigned int in_first, in_nr;
 	uint8_t big[RX_FRAME_MAX];
-} *w;
+} * w;
 
-int grant_copy(struct grant *g, enum grant_direction direction, const struct grant_segment *segments,
-	       int16_t *status, unsigned int nr)
+int grant_copy(struct grant *g, enum grant_direction direction,
+	       const struct grant_segment *segments, int16_t *status, unsigned int nr)
 {
 	w->copies++;
 	for (unsigned int i = 0; i < nr; i++) {
@@ -121,7 +122,7 @@ static int begin(void **state)
 	w->nb.tx_batch = tx_batch_new();
 	w->nb.rx_batch = rx_batch_new();
 	assert_int_equal(netbuf_new(LIMIT_BYTES, &ops, w, &w->nb.config.netbuf), 0);
-	attach(UINT32_MAX - 3);		/* the indexes wrap in most tests */
+	attach(UINT32_MAX - 3); /* the indexes wrap in most tests */
 	return 0;
 }
 
@@ -141,14 +142,16 @@ static int end(void **state)
 
 static void put(uint16_t id, uint32_t gref, uint16_t offset, uint16_t size, uint16_t flags)
 {
-	netif_tx_request_t r = {.gref = gref, .offset = offset, .flags = flags, .id = id, .size = size};
+	netif_tx_request_t r = {
+		.gref = gref, .offset = offset, .flags = flags, .id = id, .size = size};
 
 	memcpy(&w->tx->ring[w->tx->req_prod++ % NET_RING_SLOTS].req, &r, sizeof(r));
 }
 
 static void put_extra(uint8_t type, uint8_t flags, uint16_t size, uint8_t gso_type)
 {
-	struct netif_extra_info e = {.type = type, .flags = flags, .u.gso = {.size = size, .type = gso_type}};
+	struct netif_extra_info e = {
+		.type = type, .flags = flags, .u.gso = {.size = size, .type = gso_type}};
 
 	memcpy(&w->tx->ring[w->tx->req_prod++ % NET_RING_SLOTS], &e, sizeof(e));
 }
@@ -242,7 +245,8 @@ static void segmentation_is_left_to_the_kernel(void **state)
 	struct virtio_net_hdr h;
 
 	put_tcp(w->page[1]);
-	put(1, 1, 0, 8000, NETTXF_csum_blank | NETTXF_data_validated | NETTXF_extra_info | NETTXF_more_data);
+	put(1, 1, 0, 8000,
+	    NETTXF_csum_blank | NETTXF_data_validated | NETTXF_extra_info | NETTXF_more_data);
 	put_extra(XEN_NETIF_EXTRA_TYPE_GSO, 0, 1448, XEN_NETIF_GSO_TYPE_TCPV4);
 	put(2, 2, 0, 4000, 0);
 	assert_int_equal(tx_run(w->v, 1), 0);
@@ -273,13 +277,13 @@ static void bad_packets_are_refused_alone(void **state)
 {
 	RING_IDX start = w->tx->req_prod;
 
-	put(1, 1, 0, 13, 0);				/* shorter than Ethernet */
-	put(2, PAGES + 1, 0, 60, 0);			/* not granted */
-	put(3, 1, 0, 100, NETTXF_more_data);		/* fragments add up to more than the whole */
+	put(1, 1, 0, 13, 0);		     /* shorter than Ethernet */
+	put(2, PAGES + 1, 0, 60, 0);	     /* not granted */
+	put(3, 1, 0, 100, NETTXF_more_data); /* fragments add up to more than the whole */
 	put(4, 2, 0, 101, 0);
-	put(5, 1, 0, 100, NETTXF_more_data);		/* the second page is not granted */
+	put(5, 1, 0, 100, NETTXF_more_data); /* the second page is not granted */
 	put(6, PAGES, 0, 50, 0);
-	put(7, 1, 0, 60, 0);				/* good */
+	put(7, 1, 0, 60, 0); /* good */
 	assert_int_equal(tx_run(w->v, 1), 0);
 	for (uint16_t i = 0; i < 6; i++)
 		expect_answer(start + i, (uint16_t)(i + 1), NETIF_RSP_ERROR);
@@ -312,13 +316,13 @@ static void too_many_slots_are_refused_and_far_too_many_hostile(void **state)
 
 static void hostile_rings_end_the_connection(void **state)
 {
-	put(1, 1, 4000, 97, 0);				/* crosses its page */
+	put(1, 1, 4000, 97, 0); /* crosses its page */
 	assert_int_equal(tx_run(w->v, 1), -EPROTO);
 	attach(0);
-	put(1, 1, 0, 100, NETTXF_more_data);		/* the rest is missing */
+	put(1, 1, 0, 100, NETTXF_more_data); /* the rest is missing */
 	assert_int_equal(tx_run(w->v, 1), -EPROTO);
 	attach(0);
-	put(1, 1, 0, 100, NETTXF_extra_info);		/* the extra info is missing */
+	put(1, 1, 0, 100, NETTXF_extra_info); /* the extra info is missing */
 	assert_int_equal(tx_run(w->v, 1), -EPROTO);
 	attach(0);
 	put(1, 1, 0, 100, NETTXF_extra_info);
@@ -406,8 +410,8 @@ static void offer(unsigned int nr)
 	for (unsigned int i = 0; i < nr; i++) {
 		RING_IDX at = w->rx->req_prod++;
 
-		w->rx->ring[at % NET_RING_SLOTS].req =
-			(netif_rx_request_t){.id = (uint16_t)(at % NET_RING_SLOTS), .gref = at % PAGES};
+		w->rx->ring[at % NET_RING_SLOTS].req = (netif_rx_request_t){
+			.id = (uint16_t)(at % NET_RING_SLOTS), .gref = at % PAGES};
 	}
 }
 
@@ -462,8 +466,11 @@ static void no_room_leaves_the_tap_alone_and_asks(void **state)
 
 static void a_large_frame_waits_for_its_slots(void **state)
 {
-	const struct virtio_net_hdr h = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
-					 .gso_size = 1448, .csum_start = 34, .csum_offset = 16};
+	const struct virtio_net_hdr h = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+					 .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+					 .gso_size = 1448,
+					 .csum_start = 34,
+					 .csum_offset = 16};
 	const struct netif_extra_info *extra;
 	RING_IDX start = w->rx->req_prod;
 
@@ -473,13 +480,13 @@ static void a_large_frame_waits_for_its_slots(void **state)
 	assert_int_equal(rx_run(w->v, 4), -EAGAIN);
 	assert_int_equal(w->in_nr, 1);
 	assert_int_equal(w->rx->rsp_prod, start);
-	assert_int_equal(w->rx->req_event, start + 4);	/* three pages and the extra info */
+	assert_int_equal(w->rx->req_event, start + 4); /* three pages and the extra info */
 
 	offer(2);
 	assert_int_equal(rx_run(w->v, 4), -EAGAIN);
 	assert_int_equal(w->rx->rsp_prod, start + 5);
-	assert_int_equal(rx_answer_at(start)->flags, NETRXF_csum_blank | NETRXF_data_validated | NETRXF_more_data |
-							     NETRXF_extra_info);
+	assert_int_equal(rx_answer_at(start)->flags, NETRXF_csum_blank | NETRXF_data_validated |
+							     NETRXF_more_data | NETRXF_extra_info);
 	assert_int_equal(rx_answer_at(start)->status, 4096);
 	extra = (const void *)rx_answer_at(start + 1);
 	assert_int_equal(extra->type, XEN_NETIF_EXTRA_TYPE_GSO);
@@ -516,12 +523,12 @@ static void a_simple_front_end_gets_simple_frames(void **state)
 
 	w->v->features = (struct vif_features){.checksum_v4 = true};
 	offer(4);
-	feed(&plain, 5000);				/* no scatter-gather: cannot be delivered */
-	feed(&h, 70);					/* UDP over IPv6: no checksum offload there */
+	feed(&plain, 5000); /* no scatter-gather: cannot be delivered */
+	feed(&h, 70);	    /* UDP over IPv6: no checksum offload there */
 	frame = w->in[1] + VNET_LEN;
 	memset(frame, 0, 70);
 	put_be16(frame + 12, ETHER_TYPE_IPV6);
-	put_be16(frame + 62, 0x1234);			/* as if they were all of the segment */
+	put_be16(frame + 62, 0x1234); /* as if they were all of the segment */
 	assert_int_equal(rx_run(w->v, 1), 0);
 	assert_int_equal(w->v->stats.rx_dropped, 1);
 	assert_int_equal(rx_answer_at(start)->status, 70);
