@@ -292,7 +292,7 @@ static void xs_readable(evutil_socket_t fd, short what, void *arg)
 		if (!strcmp(v[XS_WATCH_TOKEN], token_home)) {
 			w->store_changed = true;
 		} else {
-			rc = domain_info(w->domain, &info);
+			rc = domain_info(w->observer, &info);
 			if (rc == -ENOENT || (!rc && info.dying))
 				guest_gone(w);
 		}
@@ -408,6 +408,8 @@ static int worker_begin(struct worker *w, const struct worker_options *o)
 	if (!rc)
 		rc = domain_open(w->domid, w->name, &w->domain);
 	if (!rc)
+		rc = domain_open(w->domid, w->name, &w->observer);
+	if (!rc)
 		rc = domain_info(w->domain, &w->info);
 	if (rc)
 		return rc;
@@ -464,6 +466,8 @@ void worker_free(struct worker *w)
 		event_free(w->xs_event);
 	if (w->xs)
 		xs_close(w->xs);
+	if (w->observer)
+		domain_close(w->observer);
 	if (w->domain)
 		domain_close(w->domain);
 	if (w->base)

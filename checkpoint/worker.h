@@ -33,7 +33,8 @@ struct worker {
 	Understudy__WorkerState state;
 	uint64_t term, epoch;
 
-	struct domain *domain;
+	struct domain *domain;		/* may be in use by a job's thread: see primary.c, backup.c */
+	struct domain *observer;	/* a second handle, always the loop's: is it still there? */
 	struct xs_handle *xs;		/* of the worker's own watches and of the store participant */
 	bool store_changed;		/* something below the guest's home changed since the store participant looked */
 	struct netbuf *netbuf;

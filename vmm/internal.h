@@ -36,6 +36,7 @@ _Static_assert(sizeof(struct hypercall_args) <= DOMAIN_PAGE_SIZE, "one page");
 struct memory {
 	uint8_t *base;
 	size_t used, room;		/* slots */
+	size_t initial;		/* slots that domain_map() filled; memory_add() appends */
 	int prot;
 	uint32_t *slot;			/* [limit]: where a gfn is mapped, or SLOT_NONE */
 	uint64_t limit;			/* highest populated gfn + 1 */

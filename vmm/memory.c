@@ -205,7 +205,7 @@ static int memory_map_all(struct domain *d, const uint64_t *gfn, size_t nr, bool
 		if (rc)
 			return rc;
 	}
-	m->used = nr;
+	m->used = m->initial = nr;
 	return 0;
 }
 
@@ -298,13 +298,18 @@ static int memory_list_insert(struct memory *m, uint64_t gfn)
 	return 0;
 }
 
+/*
+ * Into a slot of its own even where the gfn has one: Linux refuses to replace a part of a foreign mapping. What
+ * was mapped there before stays mapped, unused, until domain_unmap().
+ */
 int memory_add(struct domain *d, uint64_t gfn)
 {
 	struct memory *m = &d->memory;
+	bool listed = gfn < m->limit && m->slot[gfn] != SLOT_NONE;
 	int rc;
 
-	if (gfn < m->limit && m->slot[gfn] != SLOT_NONE)
-		return memory_map_slots(d, m->slot[gfn], &gfn, 1);
+	if (listed && m->slot[gfn] >= m->initial)
+		return 0;
 	if (m->used == m->room)
 		return -ENOSPC;
 	rc = memory_grow_limit(m, gfn + 1);
@@ -313,7 +318,7 @@ int memory_add(struct domain *d, uint64_t gfn)
 	rc = memory_map_slots(d, m->used, &gfn, 1);
 	if (rc)
 		return rc;
-	rc = memory_list_insert(m, gfn);
+	rc = listed ? 0 : memory_list_insert(m, gfn);
 	if (rc)
 		return rc;
 	m->slot[gfn] = (uint32_t)m->used++;
@@ -327,10 +332,6 @@ void memory_drop(struct domain *d, uint64_t gfn)
 
 	if (gfn >= m->limit || m->slot[gfn] == SLOT_NONE)
 		return;
-	/* Nothing, instead of munmap(): the slot stays ours. */
-	if (mmap(m->base + (size_t)m->slot[gfn] * DOMAIN_PAGE_SIZE, DOMAIN_PAGE_SIZE, PROT_NONE,
-		 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED)
-		log_warn(d->name, "gfn %#" PRIx64 " stays mapped: %s", gfn, strerror(errno));
 	m->slot[gfn] = SLOT_NONE;
 	for (i = 0; i < m->nr; i++) {
 		if (m->gfn[i] != gfn)

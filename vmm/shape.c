@@ -39,9 +39,11 @@ static int shape_place(struct domain *d, unsigned int space, uint32_t index, uin
 {
 	if (gfn == GFN_NONE)
 		return 0;
-	if (xc_domain_add_to_physmap(d->xc, d->domid, space, index, gfn))
-		return -errno;
-	return 0;
+	if (!xc_domain_add_to_physmap(d->xc, d->domid, space, index, gfn))
+		return 0;
+	log_err(d->name, "shell: space %u, frame %u cannot be placed at gfn %#" PRIx64 ": %s", space, index, gfn,
+		strerror(errno));
+	return -errno;
 }
 
 /* Xen drops what was at the gfn before, and where the page was before. */
@@ -172,13 +174,15 @@ int domain_shape(struct domain *d, const uint64_t *gfn, size_t nr, const struct 
 	rc = shape_missing(gfn, nr, have, nr_have, m, &missing, &nr_missing);
 	if (rc)
 		goto out;
+	log_info(d->name, "shell: %zu of %zu pages to add (first %#llx), %zu to remove (first %#llx)", nr_missing, nr,
+		 (unsigned long long)(nr_missing ? missing[0] : 0), nr_extra,
+		 (unsigned long long)(nr_extra ? extra[0] : 0));
 	rc = shape_remove(d, extra, nr_extra);
 	if (rc)
 		goto out;
 	rc = shape_populate(d, missing, nr_missing);
 	if (rc)
 		goto out;
-	log_debug(d->name, "shell: %zu of %zu pages added, %zu removed", nr_missing, nr, nr_extra);
 	rc = mapped ? shape_remap(d, missing, nr_missing, m) : domain_map(d, true);
 out:
 	free(missing);
