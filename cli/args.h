@@ -9,7 +9,7 @@ enum { ARGS_FLAGS_MAX = 4, ARGS_NAMES_MAX = 2 };
 
 struct args {
 	/* given by the caller */
-	const char *flag_name[ARGS_FLAGS_MAX];	/* "--json"; NULL ends */
+	const char *flag_name[ARGS_FLAGS_MAX]; /* "--json"; NULL ends */
 	int names_min, names_max;
 	/* filled in */
 	bool flag[ARGS_FLAGS_MAX];

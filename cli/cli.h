@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 enum cli_exit {
-	CLI_PROTECTED = 0,	/* or: done */
+	CLI_PROTECTED = 0, /* or: done */
 	CLI_DEGRADED = 1,
 	CLI_UNPROTECTED = 2,
 	/* from 64 on: sysexits.h */
@@ -17,7 +17,7 @@ enum cli_exit {
 
 struct cli {
 	const char *config_path;
-	const char *socket_path;	/* NULL: as the configuration says */
+	const char *socket_path; /* NULL: as the configuration says */
 };
 
 int verb_tag(struct cli *cli, int argc, char **argv);
@@ -44,12 +44,14 @@ struct client *client_open(struct cli *cli, int *code);
 void client_close(struct client *c);
 /* 0 or -errno. */
 int client_send(struct client *c, const Understudy__ControlRequest *r);
-/* The next reply, freed by the caller; NULL: the connection is over or nothing came for limit_ms (0: without limit). */
+/* The next reply, freed by the caller; NULL: the connection is over or nothing came for limit_ms
+ * (0: without limit). */
 Understudy__ControlReply *client_receive(struct client *c, int limit_ms);
 
-/* One request, one reply; the connection is closed. NULL: complained, *code set. A reply whose code is not OK is
- * complained about, too. */
-Understudy__ControlReply *client_ask(struct cli *cli, const Understudy__ControlRequest *r, int *code);
+/* One request, one reply; the connection is closed. NULL: complained, *code set. A reply whose code
+ * is not OK is complained about, too. */
+Understudy__ControlReply *client_ask(struct cli *cli, const Understudy__ControlRequest *r,
+				     int *code);
 
 /* The status of one guest (or of all: name NULL). As client_ask(). */
 Understudy__ControlReply *client_status(struct cli *cli, const char *name, int *code);

@@ -18,7 +18,9 @@ static void usage(FILE *to)
 	fputs("usage: understudy [--config FILE] [--socket PATH] VERB [...]\n\n", to);
 	for (i = 0; verbs[i].name; i++)
 		fprintf(to, "  understudy %-38s %s\n", verbs[i].usage, verbs[i].help);
-	fputs("\nExit status: 0 all protected, 1 degraded, 2 unprotected, 64 and above: errors (sysexits).\n", to);
+	fputs("\nExit status: 0 all protected, 1 degraded, 2 unprotected, 64 and above: errors "
+	      "(sysexits).\n",
+	      to);
 }
 
 static int run(struct cli *cli, int argc, char **argv)
@@ -28,7 +30,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	for (i = 0; verbs[i].name; i++) {
 		if (strcmp(verbs[i].name, argv[0]))
 			continue;
-		optind = 0;		/* each verb reads its own options */
+		optind = 0; /* each verb reads its own options */
 		return verbs[i].run(cli, argc, argv);
 	}
 	complain("unknown verb \"%s\" (understudy --help)", argv[0]);
@@ -38,8 +40,10 @@ static int run(struct cli *cli, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'}, {"socket", required_argument, NULL, 's'},
-		{"version", no_argument, NULL, 'V'},	  {"help", no_argument, NULL, 'h'},
+		{"config", required_argument, NULL, 'c'},
+		{"socket", required_argument, NULL, 's'},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
 	struct cli cli = {.config_path = CONFIG_PATH_DEFAULT};
@@ -61,7 +65,8 @@ int main(int argc, char **argv)
 			usage(stdout);
 			return EX_OK;
 		default:
-			complain("option \"%s\" is unknown or lacks its value (understudy --help)", argv[optind - 1]);
+			complain("option \"%s\" is unknown or lacks its value (understudy --help)",
+				 argv[optind - 1]);
 			return EX_USAGE;
 		}
 	}

@@ -14,7 +14,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-enum { REPLY_MAX_MS = 60000 };	/* `tag` runs a tool behind it */
+enum { REPLY_MAX_MS = 60000 }; /* `tag` runs a tool behind it */
 
 struct client {
 	int fd;
@@ -79,7 +79,8 @@ struct client *client_open(struct cli *cli, int *code)
 		if (errno == EACCES)
 			complain("%s: permission denied: this needs root", path);
 		else
-			complain("understudyd does not answer on %s: %s (systemctl status understudyd)",
+			complain("understudyd does not answer on %s: %s (systemctl status "
+				 "understudyd)",
 				 path, strerror(errno));
 		*code = errno == EACCES ? EX_NOPERM : EX_UNAVAILABLE;
 		client_close(c);
@@ -122,7 +123,8 @@ Understudy__ControlReply *client_receive(struct client *c, int limit_ms)
 
 	for (;;) {
 		struct frame f;
-		int used = frame_parse(control_kinds, CONTROL_TYPES, c->in.data, c->in.len, &f, why, sizeof(why));
+		int used = frame_parse(control_kinds, CONTROL_TYPES, c->in.data, c->in.len, &f, why,
+				       sizeof(why));
 		int64_t left_ms = limit_ms ? ((int64_t)end_us - (int64_t)clock_us()) / 1000 : -1;
 		ssize_t n;
 
@@ -147,7 +149,8 @@ Understudy__ControlReply *client_receive(struct client *c, int limit_ms)
 	}
 }
 
-Understudy__ControlReply *client_ask(struct cli *cli, const Understudy__ControlRequest *r, int *code)
+Understudy__ControlReply *client_ask(struct cli *cli, const Understudy__ControlRequest *r,
+				     int *code)
 {
 	struct client *c = client_open(cli, code);
 	Understudy__ControlReply *reply = NULL;

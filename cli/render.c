@@ -38,7 +38,8 @@ static void uuid_print(FILE *out, const ProtobufCBinaryData *uuid)
 	size_t i;
 
 	for (i = 0; i < uuid->len; i++)
-		fprintf(out, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid->data[i]);
+		fprintf(out, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+			uuid->data[i]);
 }
 
 /* ---- exit codes ---- */
@@ -46,7 +47,8 @@ static void uuid_print(FILE *out, const ProtobufCBinaryData *uuid)
 int guest_exit(const Understudy__GuestStatus *g)
 {
 	static const char *const fine[] = {"protected", "standby", NULL};
-	static const char *const degraded[] = {"degraded", "switching", "handing-over", "activating", NULL};
+	static const char *const degraded[] = {"degraded", "switching", "handing-over",
+					       "activating", NULL};
 	unsigned int i;
 
 	for (i = 0; fine[i]; i++)
@@ -80,7 +82,10 @@ static void render_host(FILE *out, const Understudy__HostStatus *h)
 		fprintf(out, "peer %s, zone %s: heard %s ago\n", h->peer_host, h->peer_zone,
 			duration(h->peer_heard_us_ago, age));
 	else
-		fprintf(out, "peer %s: %s\n", h->peer_host[0] ? h->peer_host : h->peer_address[0] ? h->peer_address : "(none)",
+		fprintf(out, "peer %s: %s\n",
+			h->peer_host[0]	     ? h->peer_host
+			: h->peer_address[0] ? h->peer_address
+					     : "(none)",
 			h->peer_problem);
 	if (!h->xenstore)
 		fprintf(out, "xenstore cannot be reached: `understudy check`\n");
@@ -100,9 +105,9 @@ static void render_sync(FILE *out, const Understudy__GuestStatus *g)
 {
 	if (strcmp(g->state, "syncing") || !g->sync_pages_total)
 		return;
-	fprintf(out, "  sync       %" PRIu64 " of %" PRIu64 " pages (%.0f %%), round %u\n", g->sync_pages_sent,
-		g->sync_pages_total, 100.0 * (double)g->sync_pages_sent / (double)g->sync_pages_total,
-		g->sync_round);
+	fprintf(out, "  sync       %" PRIu64 " of %" PRIu64 " pages (%.0f %%), round %u\n",
+		g->sync_pages_sent, g->sync_pages_total,
+		100.0 * (double)g->sync_pages_sent / (double)g->sync_pages_total, g->sync_round);
 }
 
 static void render_stats(FILE *out, const Understudy__GuestStatus *g)
@@ -116,15 +121,16 @@ static void render_stats(FILE *out, const Understudy__GuestStatus *g)
 			duration(g->heard_us_ago, a));
 		return;
 	}
-	if (strcmp(g->state, "protected") && strcmp(g->state, "degraded") && strcmp(g->state, "switching"))
+	if (strcmp(g->state, "protected") && strcmp(g->state, "degraded") &&
+	    strcmp(g->state, "switching"))
 		return;
 	fprintf(out, "  epoch      %" PRIu64 ", age %s, %.1f/s, commit p50 %s p99 %s\n", g->epoch,
 		duration(g->epoch_age_us, a), g->epochs_per_s, duration(g->commit_us_p50, b),
 		duration(g->commit_us_p99, c));
 	fprintf(out, "  pause      p50 %s, p99 %s, max %s\n", duration(g->pause_us_p50, a),
 		duration(g->pause_us_p99, b), duration(g->pause_us_max, c));
-	fprintf(out, "  dirty      %.0f pages/s, %s/s raw, %s/s on the wire\n", g->dirty_pages_per_s,
-		bytes(g->raw_bytes_per_s, a), bytes(g->wire_bytes_per_s, b));
+	fprintf(out, "  dirty      %.0f pages/s, %s/s raw, %s/s on the wire\n",
+		g->dirty_pages_per_s, bytes(g->raw_bytes_per_s, a), bytes(g->wire_bytes_per_s, b));
 	fprintf(out, "  held       %" PRIu64 " packets, %s\n", g->held_packets,
 		bytes((double)g->held_bytes, a));
 	fprintf(out, "  window     %u of %u%s\n", g->in_flight, g->window,
@@ -140,7 +146,8 @@ void render_status(FILE *out, const Understudy__ControlReply *r)
 	for (i = 0; i < r->n_guests; i++) {
 		const Understudy__GuestStatus *g = r->guests[i];
 
-		fprintf(out, "\n%s: %s%s\n", g->name, g->state, g->primary_dead ? ", its primary is silent" : "");
+		fprintf(out, "\n%s: %s%s\n", g->name, g->state,
+			g->primary_dead ? ", its primary is silent" : "");
 		render_zones(out, g);
 		fprintf(out, "  policy     %s, term %" PRIu64, g->policy, g->term);
 		if (g->domid)
@@ -163,8 +170,8 @@ void render_list(FILE *out, const Understudy__ControlReply *r)
 	for (i = 0; i < r->n_guests; i++) {
 		const Understudy__GuestStatus *g = r->guests[i];
 
-		fprintf(out, "%-24s %-14s %-8s %-16s %" PRIu64 "\n", g->name, g->state, g->role, g->policy,
-			g->term);
+		fprintf(out, "%-24s %-14s %-8s %-16s %" PRIu64 "\n", g->name, g->state, g->role,
+			g->policy, g->term);
 	}
 }
 
@@ -309,7 +316,8 @@ void render_event(FILE *out, const Understudy__EventRecord *e)
 	if (e->text[0])
 		fprintf(out, ": %s", e->text);
 	for (i = 0; i < e->n_fields; i++)
-		fprintf(out, "%s%s=%" PRId64, i ? " " : " [", e->fields[i]->key, e->fields[i]->value);
+		fprintf(out, "%s%s=%" PRId64, i ? " " : " [", e->fields[i]->key,
+			e->fields[i]->value);
 	fputs(e->n_fields ? "]\n" : "\n", out);
 }
 
@@ -326,6 +334,7 @@ void render_event_json(FILE *out, const Understudy__EventRecord *e)
 	json_text(out, "text", e->text);
 	fputs("\"fields\": {", out);
 	for (i = 0; i < e->n_fields; i++)
-		fprintf(out, "%s\"%s\": %" PRId64, i ? ", " : "", e->fields[i]->key, e->fields[i]->value);
+		fprintf(out, "%s\"%s\": %" PRId64, i ? ", " : "", e->fields[i]->key,
+			e->fields[i]->value);
 	fputs("}}\n", out);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a host needs, each with its way to mend it. Looks at files and asks the daemon; changes nothing. */
+/* What a host needs, each with its way to mend it. Looks at files and asks the daemon; changes
+ * nothing. */
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "replicator/config.h"
@@ -70,7 +71,8 @@ static enum verdict check_config(struct check *c)
 		detail(c, "%s: no [peer] address", c->cli->config_path);
 		return BAD;
 	}
-	detail(c, "host %s, zone %s, peer %s", c->config.host, c->config.zone, c->config.peer_address);
+	detail(c, "host %s, zone %s, peer %s", c->config.host, c->config.zone,
+	       c->config.peer_address);
 	return GOOD;
 }
 
@@ -116,8 +118,8 @@ static enum verdict check_dom0(struct check *c)
 
 static enum verdict check_devices(struct check *c)
 {
-	static const char *const device[] = {"/dev/xen/privcmd", "/dev/xen/evtchn", "/dev/xen/gntdev",
-					     "/dev/net/tun", NULL};
+	static const char *const device[] = {"/dev/xen/privcmd", "/dev/xen/evtchn",
+					     "/dev/xen/gntdev", "/dev/net/tun", NULL};
 	unsigned int i;
 
 	for (i = 0; device[i]; i++) {
@@ -145,7 +147,8 @@ static enum verdict check_xenstored(struct check *c)
 	char line[128];
 
 	/* Only ours knows `watches`: what comes back for domain 0 does not matter. */
-	if (!command_line("xenstore-control watches 0 >/dev/null 2>&1 && echo yes", line, sizeof(line))) {
+	if (!command_line("xenstore-control watches 0 >/dev/null 2>&1 && echo yes", line,
+			  sizeof(line))) {
 		detail(c, "xenstored does not know the `watches` command");
 		return BAD;
 	}
@@ -208,7 +211,7 @@ static enum verdict check_same(struct check *c)
 		detail(c, "not known without the peer");
 		return WARNING;
 	}
-	detail(c, "both %s", h->hypervisor);	/* a session is refused otherwise */
+	detail(c, "both %s", h->hypervisor); /* a session is refused otherwise */
 	return GOOD;
 }
 
@@ -216,7 +219,8 @@ static enum verdict check_memory(struct check *c)
 {
 	char line[64];
 
-	if (!command_line("xl info free_memory 2>/dev/null", line, sizeof(line)) || atol(line) <= 0) {
+	if (!command_line("xl info free_memory 2>/dev/null", line, sizeof(line)) ||
+	    atol(line) <= 0) {
 		detail(c, "no free memory for shells, or `xl info` fails");
 		return WARNING;
 	}
@@ -229,17 +233,23 @@ static const struct {
 	enum verdict (*look)(struct check *c);
 	const char *mend;
 } checks[] = {
-	{"configuration", check_config, "edit /etc/understudy/understudy.conf (understudy.conf(5))"},
+	{"configuration", check_config,
+	 "edit /etc/understudy/understudy.conf (understudy.conf(5))"},
 	{"Xen", check_xen, "boot this host with Xen"},
 	{"control domain", check_dom0, "run this in dom0; mount -t xenfs xenfs /proc/xen"},
-	{"our hypervisor", check_extension, "install the hypervisor package of this project (make hypervisor) and reboot"},
-	{"devices", check_devices, "modprobe -a xen-privcmd xen-evtchn xen-gntdev tun; run this as root"},
+	{"our hypervisor", check_extension,
+	 "install the hypervisor package of this project (make hypervisor) and reboot"},
+	{"devices", check_devices,
+	 "modprobe -a xen-privcmd xen-evtchn xen-gntdev tun; run this as root"},
 	{"toolstack", check_toolstack, "systemctl start xenstored xen-init-dom0 xenconsoled"},
-	{"xenstored", check_xenstored, "install the xenstored of this project (make hypervisor) and reboot"},
-	{"xen-netback", check_netback, "echo 'blacklist xen-netback' > /etc/modprobe.d/understudy.conf; reboot"},
+	{"xenstored", check_xenstored,
+	 "install the xenstored of this project (make hypervisor) and reboot"},
+	{"xen-netback", check_netback,
+	 "echo 'blacklist xen-netback' > /etc/modprobe.d/understudy.conf; reboot"},
 	{"clock", check_clock, "install chrony or systemd-timesyncd"},
 	{"understudyd", check_daemon, "systemctl start understudyd; journalctl -u understudyd"},
-	{"peer", check_peer, "start understudyd there; let TCP ports 7788 and 7789 through both ways"},
+	{"peer", check_peer,
+	 "start understudyd there; let TCP ports 7788 and 7789 through both ways"},
 	{"same hypervisor", check_same, "install the same hypervisor package on both hosts"},
 	{"memory", check_memory, "give dom0 less (dom0_mem=...) or this host more"},
 };

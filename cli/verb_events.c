@@ -46,7 +46,7 @@ int verb_events(struct cli *cli, int argc, char **argv)
 		end = !r->n_events;
 		understudy__control_reply__free_unpacked(r, NULL);
 		if (fflush(stdout))
-			end = true;	/* nobody reads us any more */
+			end = true; /* nobody reads us any more */
 	}
 	client_close(c);
 	return code;

@@ -11,7 +11,8 @@ enum { FAILOVER_MAX_MS = 60000, POLL_MS = 50 };
 
 static bool under_way(const char *state)
 {
-	static const char *const states[] = {"switching", "handing-over", "retiring", "activating", NULL};
+	static const char *const states[] = {"switching", "handing-over", "retiring", "activating",
+					     NULL};
 	unsigned int i;
 
 	for (i = 0; states[i]; i++)
@@ -20,7 +21,8 @@ static bool under_way(const char *state)
 	return false;
 }
 
-/* Done when the term has grown and nothing is under way any more; called off when nothing is and it has not. */
+/* Done when the term has grown and nothing is under way any more; called off when nothing is and it
+ * has not. */
 static int wait_moved(struct cli *cli, const char *name, uint64_t term, bool forward)
 {
 	uint64_t end_us = clock_us() + FAILOVER_MAX_MS * 1000ull;
@@ -40,12 +42,15 @@ static int wait_moved(struct cli *cli, const char *name, uint64_t term, bool for
 		over = !under_way(g->state);
 		if (over && g->term > term) {
 			printf("%s: runs %s now, term %lu\n", name,
-			       !strcmp(g->role, "backup") ? "on the other host" : "here", (unsigned long)g->term);
+			       !strcmp(g->role, "backup") ? "on the other host" : "here",
+			       (unsigned long)g->term);
 			understudy__control_reply__free_unpacked(r, NULL);
 			return 0;
 		}
-		if (over && clock_us() > quiet_us && (!forward || clock_us() > quiet_us + 15000000)) {
-			complain("%s was not moved: %s", name, g->problem[0] ? g->problem : g->state);
+		if (over && clock_us() > quiet_us &&
+		    (!forward || clock_us() > quiet_us + 15000000)) {
+			complain("%s was not moved: %s", name,
+				 g->problem[0] ? g->problem : g->state);
 			understudy__control_reply__free_unpacked(r, NULL);
 			return EX_TEMPFAIL;
 		}

@@ -9,8 +9,8 @@
 
 enum {
 	POLL_MS = 200,
-	PLAIN_LINE_MS = 2000,		/* without a terminal: a line this often */
-	PROBLEM_PATIENCE_MS = 8000,	/* a problem that stays so long is an answer */
+	PLAIN_LINE_MS = 2000,	    /* without a terminal: a line this often */
+	PROBLEM_PATIENCE_MS = 8000, /* a problem that stays so long is an answer */
 	BAR_WIDTH = 40,
 };
 
@@ -29,8 +29,8 @@ static void bar(struct progress *p, const Understudy__GuestStatus *g, double sha
 	printf("\r%s: %-12s [", p->name, g->state);
 	for (i = 0; i < BAR_WIDTH; i++)
 		putchar(i < full ? '#' : '.');
-	printf("] %3.0f %%  %" PRIu64 "/%" PRIu64 " MiB\033[K", share * 100, g->sync_pages_sent >> 8,
-	       g->sync_pages_total >> 8);
+	printf("] %3.0f %%  %" PRIu64 "/%" PRIu64 " MiB\033[K", share * 100,
+	       g->sync_pages_sent >> 8, g->sync_pages_total >> 8);
 	fflush(stdout);
 	p->drawn = true;
 }

@@ -11,6 +11,6 @@ struct verb {
 	const char *usage, *help;
 };
 
-extern const struct verb verbs[];	/* ends with a NULL name */
+extern const struct verb verbs[]; /* ends with a NULL name */
 
 #endif

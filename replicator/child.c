@@ -25,7 +25,7 @@ struct child {
 	struct child *next;
 	pid_t pid;
 	char name[64];
-	int out_fd, err_fd;	/* memory files; -1: not captured */
+	int out_fd, err_fd; /* memory files; -1: not captured */
 	struct event *limit;
 	child_done *done;
 	void *arg;
@@ -85,7 +85,8 @@ static void reap(evutil_socket_t signo, short what, void *arg)
 	int status;
 
 	/* A callback may start children: they come in front and are not visited. */
-	LL_FOREACH_SAFE(c->list, child, next) {
+	LL_FOREACH_SAFE(c->list, child, next)
+	{
 		if (waitpid(child->pid, &status, WNOHANG) != child->pid)
 			continue;
 		LL_DELETE(c->list, child);
@@ -116,7 +117,7 @@ void children_free(struct children *c)
 	if (!c)
 		return;
 	LL_FOREACH_SAFE(c->list, child, next)
-		child_free(child);
+	child_free(child);
 	if (c->sigchld)
 		event_free(c->sigchld);
 	free(c);
@@ -222,7 +223,8 @@ struct child *child_run(struct children *c, const char *const *argv, const char 
 		return NULL;
 	}
 	if (limit_ms) {
-		struct timeval tv = {.tv_sec = limit_ms / 1000, .tv_usec = (limit_ms % 1000) * 1000};
+		struct timeval tv = {.tv_sec = limit_ms / 1000,
+				     .tv_usec = (limit_ms % 1000) * 1000};
 
 		child->limit = evtimer_new(c->base, child_overdue, child);
 		if (child->limit)

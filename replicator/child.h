@@ -11,7 +11,7 @@ struct children;
 struct child;
 
 int children_new(struct event_base *base, struct children **out);
-void children_free(struct children *c);	/* running ones are left alone */
+void children_free(struct children *c); /* running ones are left alone */
 
 enum { CHILD_ARGS_MAX = 8 };
 
@@ -19,8 +19,9 @@ enum { CHILD_ARGS_MAX = 8 };
 typedef void child_done(void *arg, int status, const char *out, const char *err);
 
 /*
- * Runs argv (NULL-terminated) with `input` as its standard input and calls `done` once, later. After `limit_ms` it is killed
- * (0: never). NULL: it could not be started (logged), `done` is not called.
+ * Runs argv (NULL-terminated) with `input` as its standard input and calls `done` once, later.
+ * After `limit_ms` it is killed (0: never). NULL: it could not be started (logged), `done` is not
+ * called.
  */
 struct child *child_run(struct children *c, const char *const *argv, const char *input,
 			unsigned int limit_ms, child_done *done, void *arg);
@@ -29,8 +30,8 @@ struct child *child_run(struct children *c, const char *const *argv, const char 
 void child_forget(struct child *child);
 
 /*
- * Starts a program of its own session that outlives this one, with our stderr. `exited` (may be NULL) is called if it ends while
- * we live. Its pid, or -errno.
+ * Starts a program of its own session that outlives this one, with our stderr. `exited` (may be
+ * NULL) is called if it ends while we live. Its pid, or -errno.
  */
 pid_t child_start(struct children *c, const char *const *argv, child_done *exited, void *arg);
 

@@ -151,7 +151,8 @@ static void set_number(struct parse *p, const struct key *key, void *at, const c
 		return;
 	}
 	if (n < key->min || n > key->max) {
-		parse_fail(p, "%s: %llu is not between %u and %u", key->name, n, key->min, key->max);
+		parse_fail(p, "%s: %llu is not between %u and %u", key->name, n, key->min,
+			   key->max);
 		return;
 	}
 	*(uint32_t *)at = (uint32_t)n;
@@ -173,8 +174,8 @@ static void set_string(struct parse *p, const struct key *key, void *at, const c
 	}
 	for (c = value; *c; c++)
 		if (*c <= ' ' || *c > '~')
-			parse_fail(p, "%s: \"%s\" has a blank or an unprintable character", key->name,
-				   value);
+			parse_fail(p, "%s: \"%s\" has a blank or an unprintable character",
+				   key->name, value);
 	if (key->type == KEY_PATH && value[0] != '/')
 		parse_fail(p, "%s: \"%s\" is not an absolute path", key->name, value);
 	if (key->type == KEY_ADDRESS && inet_pton(AF_INET, value, &address) != 1 &&
@@ -233,7 +234,10 @@ static struct policy *parse_policy(struct parse *p, const char *name)
 		return policy;
 	for (ch = name; *ch; ch++)
 		if (*ch <= ' ' || *ch > '~' || *ch == '/')
-			parse_fail(p, "[policy %s]: a blank, \"/\" or unprintable character in the name", name);
+			parse_fail(
+				p,
+				"[policy %s]: a blank, \"/\" or unprintable character in the name",
+				name);
 	if (!name[0] || strlen(name) >= CONFIG_NAME_MAX)
 		parse_fail(p, "[policy %s]: the name is empty or too long", name);
 	if (c->nr_policies == CONFIG_POLICIES_MAX)
@@ -280,13 +284,15 @@ static int config_check(struct config *c, const char *path, char *why, size_t wh
 
 		if (p->timeout_ms < 2 * p->heartbeat_ms) {
 			snprintf(why, why_len,
-				 "%s: [policy %s]: timeout_ms %u is less than two heartbeats of %u ms",
+				 "%s: [policy %s]: timeout_ms %u is less than two heartbeats of %u "
+				 "ms",
 				 path, p->name, p->timeout_ms, p->heartbeat_ms);
 			return -EINVAL;
 		}
 		if (p->hold_max_ms < 2 * p->timeout_ms) {
 			snprintf(why, why_len,
-				 "%s: [policy %s]: hold_max_ms %u is less than two times timeout_ms %u",
+				 "%s: [policy %s]: hold_max_ms %u is less than two times "
+				 "timeout_ms %u",
 				 path, p->name, p->hold_max_ms, p->timeout_ms);
 			return -EINVAL;
 		}
@@ -298,10 +304,12 @@ static int config_check(struct config *c, const char *path, char *why, size_t wh
 
 void config_defaults(struct config *c)
 {
+	char name[CONFIG_NAME_MAX] = "";
+
 	memset(c, 0, sizeof(*c));
-	if (gethostname(c->host, sizeof(c->host)) || !c->host[0])
-		strcpy(c->host, "host");
-	c->host[sizeof(c->host) - 1] = '\0';
+	if (gethostname(name, sizeof(name) - 1) || !name[0])
+		strcpy(name, "host");
+	strcpy(c->host, name);
 	strcpy(c->zone, "-");
 	strcpy(c->listen_address, "::");
 	strcpy(c->state_dir, "/var/lib/understudy");
@@ -317,8 +325,12 @@ void config_defaults(struct config *c)
 int config_parse(struct config *c, const char *text, size_t len, const char *path, char *why,
 		 size_t why_len)
 {
-	struct parse p = {.config = c, .path = path, .text = text, .end = text + len,
-			  .why = why, .why_len = why_len};
+	struct parse p = {.config = c,
+			  .path = path,
+			  .text = text,
+			  .end = text + len,
+			  .why = why,
+			  .why_len = why_len};
 	int r;
 
 	config_defaults(c);
@@ -327,7 +339,8 @@ int config_parse(struct config *c, const char *text, size_t len, const char *pat
 	if (p.failed)
 		return -EINVAL;
 	if (r != 0) {
-		snprintf(why, why_len, "%s:%d: neither [section] nor key = value", path, r > 0 ? r : 1);
+		snprintf(why, why_len, "%s:%d: neither [section] nor key = value", path,
+			 r > 0 ? r : 1);
 		return -EINVAL;
 	}
 	return config_check(c, path, why, why_len);

@@ -22,7 +22,7 @@ struct policy {
 	uint32_t heartbeat_ms, timeout_ms, hold_max_ms;
 	uint32_t netbuf_mib, cache_mib;
 	enum takeover takeover;
-	uint64_t set;		/* which keys were given */
+	uint64_t set; /* which keys were given */
 };
 
 struct config {
@@ -30,10 +30,10 @@ struct config {
 	char listen_address[CONFIG_NAME_MAX];
 	char state_dir[CONFIG_PATH_MAX], run_dir[CONFIG_PATH_MAX];
 	char worker_path[CONFIG_PATH_MAX], shell_path[CONFIG_PATH_MAX];
-	char peer_address[CONFIG_NAME_MAX];	/* numeric; empty: no peer */
-	uint32_t control_port, stream_port;	/* here */
-	uint32_t peer_control_port;		/* the peer's, if it differs */
-	struct policy policies[CONFIG_POLICIES_MAX];	/* [0] is `standard` */
+	char peer_address[CONFIG_NAME_MAX];	     /* numeric; empty: no peer */
+	uint32_t control_port, stream_port;	     /* here */
+	uint32_t peer_control_port;		     /* the peer's, if it differs */
+	struct policy policies[CONFIG_POLICIES_MAX]; /* [0] is `standard` */
 	unsigned int nr_policies;
 	uint64_t host_set, peer_set;
 };
@@ -44,8 +44,8 @@ struct config {
 void config_defaults(struct config *c);
 
 /*
- * Reads `path` over the defaults. 0, -ENOENT (no such file), -errno, or -EINVAL; `why` names file, line and what is
- * wrong with it.
+ * Reads `path` over the defaults. 0, -ENOENT (no such file), -errno, or -EINVAL; `why` names file,
+ * line and what is wrong with it.
  */
 int config_load(struct config *c, const char *path, char *why, size_t why_len);
 

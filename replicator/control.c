@@ -25,7 +25,7 @@
 
 enum {
 	CLIENTS_MAX = 32,
-	FOLLOWER_OUTPUT_MAX = 1 << 20,	/* a follower that does not read is let go */
+	FOLLOWER_OUTPUT_MAX = 1 << 20, /* a follower that does not read is let go */
 	KIND_MAX_MS = 30000,
 };
 
@@ -94,7 +94,7 @@ static struct client *client_by_id(struct control *control, uint64_t id)
 {
 	struct client *c;
 
-	LL_FOREACH(control->list, c)
+	LL_FOREACH (control->list, c)
 		if (c->id == id)
 			return c;
 	return NULL;
@@ -112,7 +112,7 @@ static void tag_now(struct control *control, struct client *c, const struct tag 
 	}
 	events_add(control->d->events, tag->name, "tagged", tag->policy, "");
 	guests_domains_changed(control->d);
-	g->retry_at_us = 0;		/* it runs already: nothing to wait for */
+	g->retry_at_us = 0; /* it runs already: nothing to wait for */
 	if (c)
 		answer(c, CODE(OK), "%s", "");
 }
@@ -130,23 +130,27 @@ static void tag_kind(void *arg, int status, const char *out, const char *err)
 		sscanf(kind, "\"kind\": \"%15[A-Za-z]\"", name);
 	if (status || !name[0]) {
 		if (c)
-			answer(c, CODE(INTERNAL), "%s: cannot tell what kind of guest it is: %s", run.tag.name, err);
+			answer(c, CODE(INTERNAL), "%s: cannot tell what kind of guest it is: %s",
+			       run.tag.name, err);
 		return;
 	}
 	if (strcmp(name, "PVH")) {
 		if (c)
 			answer(c, CODE(KIND_NOT_SUPPORTED),
-			       "%s is a %s guest; only PVH guests can be protected (type = \"pvh\" in its configuration)",
+			       "%s is a %s guest; only PVH guests can be protected (type = \"pvh\" "
+			       "in its configuration)",
 			       run.tag.name, name);
 		return;
 	}
 	if (passthrough && atoi(passthrough + strlen("\"passthrough\": ")) > 0) {
 		if (c)
 			answer(c, CODE(KIND_NOT_SUPPORTED),
-			       "%s has a passed-through device, whose state cannot be copied", run.tag.name);
+			       "%s has a passed-through device, whose state cannot be copied",
+			       run.tag.name);
 		return;
 	}
-	if (guest_by_name(run.control->d, run.tag.name) || guest_by_uuid(run.control->d, run.tag.uuid)) {
+	if (guest_by_name(run.control->d, run.tag.name) ||
+	    guest_by_uuid(run.control->d, run.tag.uuid)) {
 		if (c)
 			answer(c, CODE(ALREADY_TAGGED), "%s was tagged meanwhile", run.tag.name);
 		return;
@@ -165,8 +169,9 @@ static void do_tag(struct client *c, const Understudy__ControlTag *m)
 	const char *const argv[] = {d->config.shell_path, "kind", domid, NULL};
 
 	if (!config_policy(&d->config, policy)) {
-		answer(c, CODE(UNKNOWN_POLICY), "unknown policy %s: it has no [policy %s] in the configuration",
-		       policy, policy);
+		answer(c, CODE(UNKNOWN_POLICY),
+		       "unknown policy %s: it has no [policy %s] in the configuration", policy,
+		       policy);
 		return;
 	}
 	if (g) {
@@ -175,16 +180,19 @@ static void do_tag(struct client *c, const Understudy__ControlTag *m)
 		return;
 	}
 	if (!domains_ready(d->domains)) {
-		answer(c, CODE(INTERNAL), "xenstore cannot be reached: is this a Xen dom0? (`understudy check`)");
+		answer(c, CODE(INTERNAL),
+		       "xenstore cannot be reached: is this a Xen dom0? (`understudy check`)");
 		return;
 	}
 	e = domains_by_name(d->domains, m->name);
 	if (!e) {
-		answer(c, CODE(NO_SUCH_GUEST), "no such guest: no domain named %s runs on %s", m->name, d->config.host);
+		answer(c, CODE(NO_SUCH_GUEST), "no such guest: no domain named %s runs on %s",
+		       m->name, d->config.host);
 		return;
 	}
 	if (!d->config.peer_address[0]) {
-		answer(c, CODE(PEER_UNREACHABLE), "no peer is configured: [peer] address is missing");
+		answer(c, CODE(PEER_UNREACHABLE),
+		       "no peer is configured: [peer] address is missing");
 		return;
 	}
 	run = calloc(1, sizeof(*run));
@@ -214,7 +222,8 @@ static struct guest *tagged(struct client *c, const char *name)
 	if (domains_by_name(c->owner->d->domains, name))
 		answer(c, CODE(NOT_TAGGED), "%s is not tagged", name);
 	else
-		answer(c, CODE(NO_SUCH_GUEST), "no such guest: %s is neither tagged nor running here", name);
+		answer(c, CODE(NO_SUCH_GUEST),
+		       "no such guest: %s is neither tagged nor running here", name);
 	return NULL;
 }
 
@@ -249,7 +258,8 @@ static void failover_here(struct client *c, struct guest *g)
 		answer(c, CODE(OK), "%s", "");
 		return;
 	}
-	answer(c, CODE(NOT_NOW), "%s runs here already (%s); --force is for the host that holds its copy",
+	answer(c, CODE(NOT_NOW),
+	       "%s runs here already (%s); --force is for the host that holds its copy",
 	       g->tag.name, guest_state_name[g->state]);
 }
 
@@ -260,13 +270,14 @@ static void failover_force(struct client *c, struct guest *g)
 	if (fsm_runs_here(g->state)) {
 		failover_here(c, g);
 	} else if (g->state != GUEST_STANDBY) {
-		answer(c, CODE(NOT_NOW), "%s is %s here: there is no current copy to run", g->tag.name,
-		       guest_state_name[g->state]);
+		answer(c, CODE(NOT_NOW), "%s is %s here: there is no current copy to run",
+		       g->tag.name, guest_state_name[g->state]);
 	} else if (peer_up(d->peer) && g->peer_active) {
 		answer(c, CODE(NOT_NOW), "%s is alive and runs %s: use failover without --force",
 		       peer_info(d->peer)->host, g->tag.name);
 	} else {
-		events_add(d->events, g->tag.name, "forced", "the operator says that the primary is dead", "");
+		events_add(d->events, g->tag.name, "forced",
+			   "the operator says that the primary is dead", "");
 		g->announce_switch = false;
 		if (!g->last_heard_us)
 			g->last_heard_us = peer_heard_us(d->peer);
@@ -288,7 +299,8 @@ static void do_failover(struct client *c, const Understudy__ControlFailover *m)
 		return;
 	}
 	if (!peer_up(d->peer)) {
-		answer(c, CODE(PEER_UNREACHABLE), "the peer is unreachable (%s)%s", peer_problem(d->peer),
+		answer(c, CODE(PEER_UNREACHABLE), "the peer is unreachable (%s)%s",
+		       peer_problem(d->peer),
 		       g->state == GUEST_STANDBY ? "; if it is dead for certain: --force" : "");
 	} else if (g->state == GUEST_PROTECTED) {
 		guest_event(g, GUEST_SWITCH, "the operator asks for it");
@@ -299,8 +311,8 @@ static void do_failover(struct client *c, const Understudy__ControlFailover *m)
 		peer_send(d->peer, PEER_SWITCH, &request.base);
 		answer(c, CODE(OK), "%s", "");
 	} else {
-		answer(c, CODE(NOT_NOW), "%s is %s: only a protected guest can be switched over", m->name,
-		       guest_state_name[g->state]);
+		answer(c, CODE(NOT_NOW), "%s is %s: only a protected guest can be switched over",
+		       m->name, guest_state_name[g->state]);
 	}
 }
 
@@ -320,7 +332,8 @@ static void do_status(struct client *c, const Understudy__ControlStatus *m)
 	r.host = status_host(d);
 	for (g = d->guests; g; g = g->hh.next)
 		if (!m->name[0] || !strcmp(m->name, g->tag.name))
-			r.guests[r.n_guests] = status_guest(g), r.n_guests += r.guests[r.n_guests] != NULL;
+			r.guests[r.n_guests] = status_guest(g),
+			r.n_guests += r.guests[r.n_guests] != NULL;
 	client_send(c, &r);
 	while (r.n_guests)
 		status_guest_free(r.guests[--r.n_guests]);
@@ -365,7 +378,7 @@ static void do_events(struct client *c, const Understudy__ControlEvents *m)
 	}
 	c->follows = m->follow;
 	if (!m->follow)
-		answer(c, CODE(OK), "%s", "");		/* without events: the end */
+		answer(c, CODE(OK), "%s", ""); /* without events: the end */
 }
 
 void control_event(struct control *control, const struct event_record *r)
@@ -374,7 +387,8 @@ void control_event(struct control *control, const struct event_record *r)
 
 	if (!control)
 		return;
-	LL_FOREACH_SAFE(control->list, c, next) {
+	LL_FOREACH_SAFE(control->list, c, next)
+	{
 		if (!c->follows)
 			continue;
 		if (evbuffer_get_length(bufferevent_get_output(c->bev)) > FOLLOWER_OUTPUT_MAX) {
@@ -500,7 +514,8 @@ int control_new(struct daemon *d, struct control **out)
 		log_err(NULL, "%s: %s", c->path, strerror(errno));
 		goto out;
 	}
-	c->listener = evconnlistener_new(d->base, accepted, c, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+	c->listener = evconnlistener_new(d->base, accepted, c,
+					 LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 	rc = c->listener ? 0 : -ENOMEM;
 out:
 	if (rc) {

@@ -32,13 +32,14 @@ struct daemon {
 	struct peer *peer;
 	struct stream *stream;
 	struct control *control;
-	struct guest *guests;		/* uthash by uuid */
+	struct guest *guests; /* uthash by uuid */
 	struct event *tick;
 	uint64_t tick_at_us;
-	uint64_t awake_us;		/* nothing is called silent on account of time before this: the daemon slept */
+	uint64_t awake_us; /* nothing is called silent on account of time before this: the daemon
+			      slept */
 	uint64_t illegal_events;
 	uint64_t peer_up_at_us;
-	bool looked;			/* the domains here are known */
+	bool looked; /* the domains here are known */
 };
 
 #endif

@@ -63,7 +63,7 @@ static int lock(const struct daemon *d)
 		close(fd);
 		return rc;
 	}
-	return 0;	/* held until we end */
+	return 0; /* held until we end */
 }
 
 static int prepare_dirs(struct daemon *d)
@@ -130,7 +130,9 @@ static void on_signal(evutil_socket_t signo, short what, void *arg)
 static int daemon_start(struct daemon *d)
 {
 	static const struct peer_ops peer_ops = {
-		.up = guests_peer_up, .down = guests_peer_down, .message = guests_peer_message,
+		.up = guests_peer_up,
+		.down = guests_peer_down,
+		.message = guests_peer_message,
 	};
 	int rc;
 
@@ -142,7 +144,8 @@ static int daemon_start(struct daemon *d)
 	if (!rc)
 		rc = guests_load(d);
 	if (!rc)
-		rc = workers_new(d->base, d->children, &d->config, &guests_workers_ops, d, &d->workers);
+		rc = workers_new(d->base, d->children, &d->config, &guests_workers_ops, d,
+				 &d->workers);
 	if (!rc)
 		rc = domains_new(d->base, guests_domains_changed, d, &d->domains);
 	if (!rc)
@@ -214,8 +217,9 @@ static int daemon_run(struct daemon *d)
 	if (rc) {
 		log_err(NULL, "cannot start: %s", strerror(-rc));
 	} else {
-		log_info(NULL, "understudyd " UNDERSTUDY_VERSION " on %s, zone %s, peer %s", d->config.host,
-			 d->config.zone, d->config.peer_address[0] ? d->config.peer_address : "(none)");
+		log_info(NULL, "understudyd " UNDERSTUDY_VERSION " on %s, zone %s, peer %s",
+			 d->config.host, d->config.zone,
+			 d->config.peer_address[0] ? d->config.peer_address : "(none)");
 		notify_send("READY=1");
 		event_base_dispatch(d->base);
 		notify_send("STOPPING=1");

@@ -83,7 +83,8 @@ static void domains_scan(struct domains *ds)
 	ds->nr = 0;
 	names = xs_directory(ds->xs, XBT_NULL, "/local/domain", &nr);
 	for (i = 0; names && i < nr; i++) {
-		struct domain_entry *e = parse_domid(names[i], &domid) ? entry_add(ds, domid) : NULL;
+		struct domain_entry *e =
+			parse_domid(names[i], &domid) ? entry_add(ds, domid) : NULL;
 
 		if (e)
 			entry_read(ds, e);
@@ -131,7 +132,8 @@ static int domains_open(struct domains *ds)
 	if (!xs_watch(ds->xs, "@introduceDomain", "domains") ||
 	    !xs_watch(ds->xs, "@releaseDomain", "domains") || !xs_watch(ds->xs, VIF_PATH, "vifs"))
 		return -errno;
-	ds->readable = event_new(ds->base, xs_fileno(ds->xs), EV_READ | EV_PERSIST, domains_watched, ds);
+	ds->readable =
+		event_new(ds->base, xs_fileno(ds->xs), EV_READ | EV_PERSIST, domains_watched, ds);
 	if (!ds->readable || event_add(ds->readable, NULL))
 		return -ENOMEM;
 	return 0;

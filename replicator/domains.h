@@ -15,13 +15,13 @@ enum { DOMAIN_NAME_MAX = 64 };
 struct domain_entry {
 	uint32_t domid;
 	uint8_t uuid[16];
-	bool known;			/* name and uuid are there; false: only its vifs are */
+	bool known; /* name and uuid are there; false: only its vifs are */
 	char name[DOMAIN_NAME_MAX];
-	bool has_vifs;			/* backend/vif/<domid> is in dom0's part */
+	bool has_vifs; /* backend/vif/<domid> is in dom0's part */
 };
 
-/* `changed` is called after the first look and whenever something may have changed. Without a xenstored (yet) it is tried
- * again every second. */
+/* `changed` is called after the first look and whenever something may have changed. Without a
+ * xenstored (yet) it is tried again every second. */
 int domains_new(struct event_base *base, void (*changed)(void *arg), void *arg,
 		struct domains **out);
 void domains_free(struct domains *ds);

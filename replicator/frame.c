@@ -41,7 +41,8 @@ int frame_parse(const struct frame_kind *kinds, size_t nr_kinds, const void *dat
 		return 0;
 
 	out->type = type;
-	out->message = protobuf_c_message_unpack(kind->message, NULL, length, p + FRAME_HEADER_BYTES);
+	out->message =
+		protobuf_c_message_unpack(kind->message, NULL, length, p + FRAME_HEADER_BYTES);
 	if (!out->message) {
 		snprintf(why, why_len, "%s: %u bytes that are no such message", kind->name, length);
 		return -EPROTO;

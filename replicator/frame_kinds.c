@@ -9,7 +9,7 @@
 enum {
 	SMALL_BYTES = 4096,
 	HELLO_BYTES = 64 << 10,
-	PREPARE_BYTES = 1 << 20,	/* libxl's JSON of a guest with every device there is */
+	PREPARE_BYTES = 1 << 20, /* libxl's JSON of a guest with every device there is */
 	REPLY_BYTES = 16 << 20,
 	NAME_BYTES_MAX = 63,
 	CPU_FEATURES_MAX = 1024,
@@ -80,17 +80,23 @@ struct peer_uuid_first {
 	ProtobufCMessage base;
 	ProtobufCBinaryData uuid;
 };
-_Static_assert(offsetof(Understudy__PeerUntag, uuid) == offsetof(struct peer_uuid_first, uuid) &&
-	       offsetof(Understudy__PeerPrepared, uuid) == offsetof(struct peer_uuid_first, uuid) &&
-	       offsetof(Understudy__PeerRefused, uuid) == offsetof(struct peer_uuid_first, uuid) &&
-	       offsetof(Understudy__PeerUnprepare, uuid) == offsetof(struct peer_uuid_first, uuid) &&
-	       offsetof(Understudy__PeerDropped, uuid) == offsetof(struct peer_uuid_first, uuid) &&
-	       offsetof(Understudy__PeerDroppedAck, uuid) == offsetof(struct peer_uuid_first, uuid) &&
-	       offsetof(Understudy__PeerActivate, uuid) == offsetof(struct peer_uuid_first, uuid) &&
-	       offsetof(Understudy__PeerActivated, uuid) == offsetof(struct peer_uuid_first, uuid) &&
-	       offsetof(Understudy__PeerFailed, uuid) == offsetof(struct peer_uuid_first, uuid) &&
-	       offsetof(Understudy__PeerSwitch, uuid) == offsetof(struct peer_uuid_first, uuid),
-	       "uuid comes first");
+_Static_assert(
+	offsetof(Understudy__PeerUntag, uuid) == offsetof(struct peer_uuid_first, uuid) &&
+		offsetof(Understudy__PeerPrepared, uuid) ==
+			offsetof(struct peer_uuid_first, uuid) &&
+		offsetof(Understudy__PeerRefused, uuid) == offsetof(struct peer_uuid_first, uuid) &&
+		offsetof(Understudy__PeerUnprepare, uuid) ==
+			offsetof(struct peer_uuid_first, uuid) &&
+		offsetof(Understudy__PeerDropped, uuid) == offsetof(struct peer_uuid_first, uuid) &&
+		offsetof(Understudy__PeerDroppedAck, uuid) ==
+			offsetof(struct peer_uuid_first, uuid) &&
+		offsetof(Understudy__PeerActivate, uuid) ==
+			offsetof(struct peer_uuid_first, uuid) &&
+		offsetof(Understudy__PeerActivated, uuid) ==
+			offsetof(struct peer_uuid_first, uuid) &&
+		offsetof(Understudy__PeerFailed, uuid) == offsetof(struct peer_uuid_first, uuid) &&
+		offsetof(Understudy__PeerSwitch, uuid) == offsetof(struct peer_uuid_first, uuid),
+	"uuid comes first");
 
 static const char *check_uuid_first(const ProtobufCMessage *m)
 {

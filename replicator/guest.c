@@ -85,15 +85,16 @@ void guest_tell_peer(struct guest *g)
 	Understudy__PeerGuest m = UNDERSTUDY__PEER_GUEST__INIT;
 
 	if (!domains_ready(g->d->domains))
-		return;		/* whether it runs here is not known yet */
+		return; /* whether it runs here is not known yet */
 	m.uuid.data = g->tag.uuid;
 	m.uuid.len = sizeof(g->tag.uuid);
 	m.name = g->tag.name;
 	m.policy = g->tag.policy;
 	m.term = g->tag.term;
 	m.active = fsm_runs_here(g->state) && g->state != GUEST_RETIRING;
-	m.protected_ = m.active && g->tag.current && g->state != GUEST_UNPROTECTED &&
-		       g->state != GUEST_PREPARING;
+	m.protected_ = m.active && g->tag.current &&
+		       (g->worker_unknown ||
+			(g->state != GUEST_UNPROTECTED && g->state != GUEST_PREPARING));
 	m.epoch = g->tag.epoch;
 	m.backup = fsm_has_shell(g->state);
 	peer_send(g->d->peer, PEER_GUEST, &m.base);
@@ -115,7 +116,7 @@ struct guest *guest_new(struct daemon *d, const struct tag *tag, bool save)
 	g->d = d;
 	g->tag = *tag;
 	g->state = GUEST_ABSENT;
-	g->peer_active = true;		/* until it says otherwise */
+	g->peer_active = true; /* until it says otherwise */
 	g->stream_fd = -1;
 	g->since_us = clock_us();
 	if (save && guest_save(g)) {
@@ -169,7 +170,7 @@ void guests_free(struct daemon *d)
 {
 	struct guest *g, *next;
 
-	HASH_ITER(hh, d->guests, g, next)
+	HASH_ITER (hh, d->guests, g, next)
 		guest_free(g);
 }
 
@@ -192,7 +193,7 @@ void guest_event(struct guest *g, enum guest_event event, const char *cause)
 			 guest_state_name[g->state], guest_event_name[event], cause);
 		g->since_us = clock_us();
 		g->deadline_us = 0;
-		g->shell_serial++;	/* a tool that still runs has nobody who waits for it */
+		g->shell_serial++; /* a tool that still runs has nobody who waits for it */
 	}
 	if (fsm_has_shell(g->state) || (fsm_has_shell(old) && g->state == GUEST_ABSENT) ||
 	    (g->state == GUEST_UNTAGGING && g->tag.backup))
@@ -239,8 +240,8 @@ int guest_shell(struct guest *g, const char *verb, const char *arg, const char *
 	return -EIO;
 }
 
-int guest_destroy(struct guest *g, void (*done)(struct guest *g, int status, const char *out,
-						const char *err))
+int guest_destroy(struct guest *g,
+		  void (*done)(struct guest *g, int status, const char *out, const char *err))
 {
 	char uuid[UUID_TEXT];
 
@@ -291,6 +292,10 @@ static void guest_look(struct guest *g)
 		g->domid = e->domid;
 		snprintf(cause, sizeof(cause), "domain %u", e->domid);
 		guest_event(g, GUEST_APPEARED, cause);
+		/* The daemon before this one died between activating it and naming it. */
+		if (strlen(e->name) > strlen("--shell") &&
+		    !strcmp(e->name + strlen(e->name) - strlen("--shell"), "--shell"))
+			guest_take_name(g);
 		if (guest_worker(g))
 			guest_primary_hello(g, guest_worker(g));
 	} else if (!e && g->domid && (fsm_runs_here(g->state) || g->state == GUEST_UNTAGGING)) {
@@ -318,7 +323,7 @@ static void want_workers(struct daemon *d)
 
 		for (other = d->guests; !g && other; other = other->hh.next)
 			if (other->domid == e[i].domid && fsm_has_shell(other->state))
-				g = other;	/* its shell, before it has a name */
+				g = other; /* its shell, before it has a name */
 		if (g && g->domid == e[i].domid && fsm_has_shell(g->state))
 			role = UNDERSTUDY__WORKER_ROLE__WORKER_BACKUP;
 		if (g && (g->state == GUEST_RETIRING || g->state == GUEST_REMOVING ||
@@ -335,11 +340,11 @@ void guests_domains_changed(void *arg)
 	struct daemon *d = arg;
 	struct guest *g, *next;
 
-	HASH_ITER(hh, d->guests, g, next)
+	HASH_ITER (hh, d->guests, g, next)
 		guest_look(g);
 	if (!d->looked) {
 		d->looked = true;
-		HASH_ITER(hh, d->guests, g, next)
+		HASH_ITER (hh, d->guests, g, next)
 			guest_tell_peer(g);
 	}
 	workers_each(d->workers, drop_unneeded, d);
@@ -364,7 +369,8 @@ static void on_hello(void *arg, struct worker_view *w)
 	struct guest *g = guest_of_worker(d, w->domid);
 
 	if (g && memcmp(g->tag.uuid, w->uuid, 16)) {
-		log_err(g->tag.name, "the worker of domain %u serves another guest, released", w->domid);
+		log_err(g->tag.name, "the worker of domain %u serves another guest, released",
+			w->domid);
 		workers_release(d->workers, w->domid);
 		return;
 	}
@@ -405,6 +411,7 @@ static void on_gone(void *arg, struct worker_view *w, const char *cause)
 	if (!g)
 		return;
 	events_add(d->events, g->tag.name, "worker-gone", cause, "domid", (int64_t)w->domid);
+	g->worker_unknown = false;
 	if (g->state == GUEST_ABSENT || g->finalize)
 		return;
 	if (fsm_has_shell(g->state))
@@ -437,7 +444,7 @@ void guests_peer_up(void *arg)
 
 	d->peer_up_at_us = clock_us();
 	events_add(d->events, NULL, "peer-up", peer_info(d->peer)->host, "");
-	HASH_ITER(hh, d->guests, g, next) {
+	HASH_ITER (hh, d->guests, g, next) {
 		guest_tell_peer(g);
 		if (!fsm_has_shell(g->state))
 			guest_primary_peer_up(g);
@@ -464,7 +471,8 @@ static void peer_says(struct daemon *d, const Understudy__PeerGuest *m)
 
 	if (!g && same) {
 		if (same->state != GUEST_ABSENT) {
-			log_err(m->name, "the peer has a tagged guest of that name with another uuid");
+			log_err(m->name,
+				"the peer has a tagged guest of that name with another uuid");
 			return;
 		}
 		if (!m->active)
@@ -483,16 +491,22 @@ static void peer_says(struct daemon *d, const Understudy__PeerGuest *m)
 		log_info(tag.name, "tagged by the peer");
 	}
 	g->peer_active = m->active;
+	if (m->term > g->peer_term)
+		g->peer_term = m->term;
 	if (m->active && fsm_runs_here(g->state) && g->state != GUEST_RETIRING) {
 		if (m->term > g->tag.term) {
-			snprintf(cause, sizeof(cause), "%s runs it in term %" PRIu64 ", here it is term %" PRIu64,
+			snprintf(cause, sizeof(cause),
+				 "%s runs it in term %" PRIu64 ", here it is term %" PRIu64,
 				 peer_info(d->peer)->host, m->term, g->tag.term);
 			g->tag.term = m->term;
-			events_add(d->events, g->tag.name, "outranked", cause, "term", (int64_t)m->term);
+			events_add(d->events, g->tag.name, "outranked", cause, "term",
+				   (int64_t)m->term);
 			guest_event(g, GUEST_OUTRANKED, cause);
 		} else if (m->term == g->tag.term) {
-			guest_problem(g, "it runs on both hosts in the same term %" PRIu64
-				      ": destroy one of them by hand", m->term);
+			guest_problem(g,
+				      "it runs on both hosts in the same term %" PRIu64
+				      ": destroy one of them by hand",
+				      m->term);
 		}
 		return;
 	}
@@ -503,10 +517,8 @@ static void peer_says(struct daemon *d, const Understudy__PeerGuest *m)
 			guest_save(g);
 		}
 		if (!m->protected_ && g->state == GUEST_STANDBY)
-			guest_event(g, GUEST_STALE, "the primary says that this copy is not current");
-	} else if (!m->active && m->term > g->tag.term && g->state == GUEST_UNPROTECTED) {
-		g->tag.term = m->term;		/* an activation that failed used it up */
-		guest_save(g);
+			guest_event(g, GUEST_STALE,
+				    "the primary says that this copy is not current");
 	}
 }
 
@@ -569,7 +581,7 @@ void guests_tick(struct daemon *d, uint64_t now)
 {
 	struct guest *g, *next;
 
-	HASH_ITER(hh, d->guests, g, next) {
+	HASH_ITER (hh, d->guests, g, next) {
 		if (g->successor_from_us && now >= g->successor_from_us) {
 			g->successor_from_us = 0;
 			workers_kick(d->workers, g->domid);
@@ -579,7 +591,7 @@ void guests_tick(struct daemon *d, uint64_t now)
 		else
 			guest_primary_tick(g, now);
 	}
-	HASH_ITER(hh, d->guests, g, next)
+	HASH_ITER (hh, d->guests, g, next)
 		if (g->finalize)
 			guest_remove(g);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A tagged guest as this host's daemon sees it. guest.c owns the objects and changes states; guest_primary.c acts while the guest
- * runs here, guest_backup.c while a shell of it is here.
+ * A tagged guest as this host's daemon sees it. guest.c owns the objects and changes states;
+ * guest_primary.c acts while the guest runs here, guest_backup.c while a shell of it is here.
  */
 #ifndef REPLICATOR_GUEST_H
 #define REPLICATOR_GUEST_H
@@ -22,39 +22,43 @@ enum { GUEST_PROBLEM_MAX = 256 };
 
 struct guest {
 	struct daemon *d;
-	struct tag tag;			/* what is in the file */
+	struct tag tag; /* what is in the file */
 	UT_hash_handle hh;
 	enum guest_state state;
-	uint32_t domid;			/* of the domain or the shell; 0: none */
-	uint64_t since_us;		/* in this state */
-	uint64_t deadline_us;		/* of this state; 0: none */
+	uint32_t domid;	      /* of the domain or the shell; 0: none */
+	uint64_t since_us;    /* in this state */
+	uint64_t deadline_us; /* of this state; 0: none */
 	uint64_t retry_at_us;
 	unsigned int attempts;
 	char problem[GUEST_PROBLEM_MAX];
-	unsigned int shell_serial;	/* whose answer is still wanted */
-	bool finalize;			/* remove the object when the event is dealt with */
+	unsigned int shell_serial; /* whose answer is still wanted */
+	bool finalize;		   /* remove the object when the event is dealt with */
 
 	/* primary */
 	uint64_t token;
 	uint32_t peer_stream_port;
-	bool drop_told;			/* the peer was told, its answer is awaited */
-	uint64_t successor_from_us;	/* no new worker before: the peer must know first; 0: at once */
-	bool announce_switch;		/* backup: the takeover is a switchover, the peer waits for the outcome */
+	bool worker_unknown; /* a worker from before this daemon is here and has not said how it
+				stands */
+	bool drop_told;	     /* the peer was told, its answer is awaited */
+	uint64_t successor_from_us; /* no new worker before: the peer must know first; 0: at once */
+	bool announce_switch;	    /* backup: the takeover is a switchover, the peer waits for the
+				       outcome */
 	uint32_t sync_round;
 	uint64_t sync_sent, sync_total;
 
 	/* backup */
-	Understudy__PeerPrepare *prepare;	/* to be done or answered */
+	Understudy__PeerPrepare *prepare; /* to be done or answered */
 	uint64_t prepare_term;
-	bool creating;			/* understudy-shell create runs */
-	bool shell_made, mapped;	/* understudy-shell is done; the worker takes streams */
-	bool was_current;		/* this shell has held a whole epoch: it may be used again */
-	bool awaiting_stream;		/* token is valid */
-	int stream_fd;			/* a duplicate, for its last-heard time only; -1: none */
-	uint64_t stream_heard_us;	/* of the stream that is over, or as of the last stats */
+	bool creating;		  /* understudy-shell create runs */
+	bool shell_made, mapped;  /* understudy-shell is done; the worker takes streams */
+	bool was_current;	  /* this shell has held a whole epoch: it may be used again */
+	bool awaiting_stream;	  /* token is valid */
+	int stream_fd;		  /* a duplicate, for its last-heard time only; -1: none */
+	uint64_t stream_heard_us; /* of the stream that is over, or as of the last stats */
 	bool declared_dead, silence_told;
 	uint64_t declared_us, last_heard_us, begin_us;
-	bool peer_active;		/* the peer says that it runs the guest */
+	bool peer_active;   /* the peer says that it runs the guest */
+	uint64_t peer_term; /* the highest term that the peer has spoken of */
 };
 
 /* ---- guest.c ---- */
@@ -97,36 +101,44 @@ void guests_tick(struct daemon *d, uint64_t now);
 
 /* ---- guest_primary.c ---- */
 
-void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_event event, const char *cause);
+void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_event event,
+			   const char *cause);
 void guest_primary_tick(struct guest *g, uint64_t now);
 void guest_primary_hello(struct guest *g, struct worker_view *w);
-void guest_primary_worker_event(struct guest *g, struct worker_view *w, const Understudy__WorkerEvent *e);
+void guest_primary_worker_event(struct guest *g, struct worker_view *w,
+				const Understudy__WorkerEvent *e);
 void guest_primary_worker_gone(struct guest *g);
 void guest_primary_peer_up(struct guest *g);
 void guest_primary_peer_message(struct guest *g, enum peer_type type, const ProtobufCMessage *m);
-/* The backup must hear that its copy is stale: sends DROPPED if it must. True if an answer is to be awaited. */
+/* The backup must hear that its copy is stale: sends DROPPED if it must. True if an answer is to be
+ * awaited. */
 bool guest_primary_tell_dropped(struct guest *g, const char *cause);
 
 /* ---- guest_backup.c ---- */
 
-void guest_backup_entered(struct guest *g, enum guest_state old, enum guest_event event, const char *cause);
+void guest_backup_entered(struct guest *g, enum guest_state old, enum guest_event event,
+			  const char *cause);
 void guest_backup_tick(struct guest *g, uint64_t now);
 void guest_backup_hello(struct guest *g, struct worker_view *w);
-void guest_backup_worker_event(struct guest *g, struct worker_view *w, const Understudy__WorkerEvent *e);
+void guest_backup_worker_event(struct guest *g, struct worker_view *w,
+			       const Understudy__WorkerEvent *e);
 void guest_backup_domains_changed(struct guest *g, const struct domain_entry *e);
 void guest_backup_prepare(struct daemon *d, const Understudy__PeerPrepare *m);
 void guest_backup_peer_message(struct guest *g, enum peer_type type, const ProtobufCMessage *m);
 void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hello, int fd);
 void guest_backup_stream_over(struct guest *g);
+/* An activated shell gets the guest's name, and somebody who waits for its end as xl would. */
+void guest_take_name(struct guest *g);
 uint64_t guest_backup_stream_heard_us(const struct guest *g);
 
-/* Runs `verb` of understudy-shell for the guest's domain; `done` gets the guest unless its state has changed. */
+/* Runs `verb` of understudy-shell for the guest's domain; `done` gets the guest unless its state
+ * has changed. */
 int guest_shell(struct guest *g, const char *verb, const char *arg, const char *input,
 		unsigned int limit_ms,
 		void (*done)(struct guest *g, int status, const char *out, const char *err));
 
 /* Nothing but this host's `understudy-shell destroy`; then `done`. */
-int guest_destroy(struct guest *g, void (*done)(struct guest *g, int status, const char *out,
-						const char *err));
+int guest_destroy(struct guest *g,
+		  void (*done)(struct guest *g, int status, const char *out, const char *err));
 
 #endif

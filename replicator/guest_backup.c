@@ -22,9 +22,9 @@
 
 enum {
 	CREATE_MAX_MS = 60000,
-	BUILD_MAX_MS = 80000,		/* create, and the worker maps the shell */
+	BUILD_MAX_MS = 80000, /* create, and the worker maps the shell */
 	ACTIVATE_ALARM_MS = 10000,
-	TAKE_OVER_AGAIN_MS = 2000,	/* after an activation that failed */
+	TAKE_OVER_AGAIN_MS = 2000, /* after an activation that failed */
 	DESTROY_AGAIN_MS = 2000,
 	RENAME_MAX_MS = 30000,
 };
@@ -105,7 +105,8 @@ void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hel
 	c.stream = &m;
 	rc = guest_command(g, &c, fd);
 	if (rc) {
-		log_err(g->tag.name, "the stream cannot be handed to the worker: %s", strerror(-rc));
+		log_err(g->tag.name, "the stream cannot be handed to the worker: %s",
+			strerror(-rc));
 		close(fd);
 		return;
 	}
@@ -147,11 +148,10 @@ static void shell_complete(struct guest *g)
 		guest_event(g, GUEST_SHELL_READY, "made and mapped");
 }
 
-static void created(void *arg, int status, const char *out, const char *err);
-
 struct create_run {
 	struct daemon *d;
 	uint8_t uuid[16];
+	uint32_t domid;
 };
 
 static void created(void *arg, int status, const char *out, const char *err)
@@ -167,7 +167,7 @@ static void created(void *arg, int status, const char *out, const char *err)
 		return;
 	g->creating = false;
 	if (g->state != GUEST_BUILDING)
-		return;		/* REMOVING has waited for this */
+		return; /* REMOVING has waited for this */
 	if (!status) {
 		g->shell_made = true;
 		workers_want(g->d->workers, g->domid, UNDERSTUDY__WORKER_ROLE__WORKER_BACKUP);
@@ -288,8 +288,8 @@ static const char *prepare_objection(struct daemon *d, struct guest *g,
 		return text;
 	}
 	if (p->timeout_ms != m->timeout_ms || (uint32_t)p->takeover != m->takeover) {
-		snprintf(text, len, "policy %s differs: here timeout_ms = %u, takeover = %s", m->policy,
-			 p->timeout_ms, takeover_name[p->takeover]);
+		snprintf(text, len, "policy %s differs: here timeout_ms = %u, takeover = %s",
+			 m->policy, p->timeout_ms, takeover_name[p->takeover]);
 		return text;
 	}
 	if (g && (fsm_runs_here(g->state) || g->state == GUEST_ACTIVATING)) {
@@ -365,7 +365,7 @@ void guest_backup_prepare(struct daemon *d, const Understudy__PeerPrepare *m)
 		else
 			guest_event(g, GUEST_UNPREPARE, "the shell is made anew");
 		break;
-	default:	/* building or removing: answered when that is over */
+	default: /* building or removing: answered when that is over */
 		break;
 	}
 }
@@ -389,7 +389,7 @@ static void begin_activating(struct guest *g, const char *cause)
 		   "term epoch begin_mono_us last_heard_mono_us", (int64_t)g->tag.term + 1,
 		   (int64_t)g->tag.epoch, (int64_t)g->begin_us, (int64_t)g->last_heard_us);
 	g->tag.term++;
-	if (guest_save(g)) {		/* the term must be on disk before anybody runs in it */
+	if (guest_save(g)) { /* the term must be on disk before anybody runs in it */
 		g->tag.term--;
 		guest_event(g, GUEST_ACTIVATE_FAILED, "the new term cannot be written down");
 		return;
@@ -407,13 +407,16 @@ static void activation_failed(struct guest *g, const char *cause)
 {
 	Understudy__PeerFailed m = UNDERSTUDY__PEER_FAILED__INIT;
 
-	events_add(g->d->events, g->tag.name, "activate-failed", cause, "term", (int64_t)g->tag.term);
+	events_add(g->d->events, g->tag.name, "activate-failed", cause, "term",
+		   (int64_t)g->tag.term);
 	guest_problem(g, "activation failed: %.180s", cause);
 	g->retry_at_us = clock_us() + TAKE_OVER_AGAIN_MS * 1000ull;
 	if (!g->announce_switch)
 		return;
 	g->announce_switch = false;
-	set_current(g, false);		/* the primary goes on */
+	/* The primary goes on when it hears this, so the copy must not be activated any more; also
+	 * not by an order sent twice. */
+	guest_event(g, GUEST_STALE, "the switchover failed");
 	m.uuid.data = g->tag.uuid;
 	m.uuid.len = sizeof(g->tag.uuid);
 	m.term = g->tag.term;
@@ -421,15 +424,38 @@ static void activation_failed(struct guest *g, const char *cause)
 	peer_send(g->d->peer, PEER_FAILED, &m.base);
 }
 
-static void supervise(struct guest *g, int status, const char *out, const char *err)
+/* Whatever has become of the guest's state meanwhile: its domain needs a supervisor. */
+static void renamed(void *arg, int status, const char *out, const char *err)
 {
+	struct create_run run = *(struct create_run *)arg;
+	struct guest *g = guest_by_uuid(run.d, run.uuid);
 	char domid[16];
-	const char *const argv[] = {g->d->config.shell_path, "supervise", domid, NULL};
+	const char *const argv[] = {run.d->config.shell_path, "supervise", domid, NULL};
 
+	free(arg);
 	if (status)
-		log_err(g->tag.name, "domain %u keeps its shell's name: %s", g->domid, err);
+		log_err(g ? g->tag.name : NULL, "domain %u keeps its shell's name: %s", run.domid,
+			err);
+	snprintf(domid, sizeof(domid), "%u", run.domid);
+	child_start(run.d->children, argv, NULL, NULL);
+}
+
+void guest_take_name(struct guest *g)
+{
+	struct create_run *run = malloc(sizeof(*run));
+	char domid[16];
+	const char *const argv[] = {g->d->config.shell_path, "rename", domid, g->tag.name, NULL};
+
 	snprintf(domid, sizeof(domid), "%u", g->domid);
-	child_start(g->d->children, argv, NULL, NULL);
+	if (run) {
+		*run = (struct create_run){.d = g->d, .domid = g->domid};
+		memcpy(run->uuid, g->tag.uuid, sizeof(run->uuid));
+	}
+	if (!run || !child_run(g->d->children, argv, NULL, RENAME_MAX_MS, renamed, run)) {
+		free(run);
+		log_err(g->tag.name, "domain %u keeps its shell's name and has no supervisor",
+			g->domid);
+	}
 }
 
 static void activated(struct guest *g, const Understudy__WorkerActivated *a)
@@ -441,7 +467,8 @@ static void activated(struct guest *g, const Understudy__WorkerActivated *a)
 	g->tag.epoch = a->epoch;
 	guest_save(g);
 	fi_point("D_ACTIVATED");
-	events_add(g->d->events, g->tag.name, "activated", g->announce_switch ? "switchover" : "failover",
+	events_add(g->d->events, g->tag.name, "activated",
+		   g->announce_switch ? "switchover" : "failover",
 		   "term epoch total_us tail_us context_us devices_us store_us announce_us "
 		   "running_wall_us last_heard_mono_us declared_to_running_us heard_to_running_us",
 		   (int64_t)g->tag.term, (int64_t)a->epoch, (int64_t)a->total_us,
@@ -464,11 +491,11 @@ static void activated(struct guest *g, const Understudy__WorkerActivated *a)
 		g->announce_switch = false;
 	}
 	guest_event(g, GUEST_ACTIVATED, "it runs here");
-	if (guest_shell(g, "rename", g->tag.name, NULL, RENAME_MAX_MS, supervise))
-		supervise(g, 0, "", "");
+	guest_take_name(g);
 }
 
-/* The worker died while it activated: does the guest run? Only a shell that does not is destroyed. */
+/* The worker died while it activated: does the guest run? Only a shell that does not is destroyed.
+ */
 static void probed(struct guest *g, int status, const char *out, const char *err)
 {
 	Understudy__WorkerActivated a = UNDERSTUDY__WORKER_ACTIVATED__INIT;
@@ -540,7 +567,8 @@ void guest_backup_entered(struct guest *g, enum guest_state old, enum guest_even
 	case GUEST_ACTIVATING:
 		if (old == GUEST_STANDBY)
 			begin_activating(g, cause);
-		else if (event == GUEST_WORKER_GONE && guest_shell(g, "kind", NULL, NULL, 10000, probed))
+		else if (event == GUEST_WORKER_GONE &&
+			 guest_shell(g, "kind", NULL, NULL, 10000, probed))
 			guest_event(g, GUEST_SHELL_FAILED, "understudy-shell cannot be started");
 		break;
 	case GUEST_REMOVING:
@@ -564,7 +592,8 @@ void guest_backup_hello(struct guest *g, struct worker_view *w)
 	if (w->hello_role == UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY) {
 		Understudy__WorkerActivated a = UNDERSTUDY__WORKER_ACTIVATED__INIT;
 
-		if (g->state != GUEST_WAITING && g->state != GUEST_STANDBY && g->state != GUEST_ACTIVATING) {
+		if (g->state != GUEST_WAITING && g->state != GUEST_STANDBY &&
+		    g->state != GUEST_ACTIVATING) {
 			log_err(g->tag.name, "the shell's worker acts as a primary's, killed");
 			workers_kill(g->d->workers, g->domid);
 			return;
@@ -583,8 +612,9 @@ void guest_backup_hello(struct guest *g, struct worker_view *w)
 		return;
 	}
 	/*
-	 * Either the copy was called stale, or the daemon before this one died before it wrote down that it was whole. The
-	 * primary may count on it: its stream must end, so that it begins anew.
+	 * Either the copy was called stale, or the daemon before this one died before it wrote down
+	 * that it was whole. The primary may count on it: its stream must end, so that it begins
+	 * anew.
 	 */
 	log_warn(g->tag.name, "the worker's copy is not known to be current: it is made anew");
 	workers_kill(g->d->workers, g->domid);
@@ -639,10 +669,13 @@ void guest_backup_domains_changed(struct guest *g, const struct domain_entry *e)
 
 		/* An activated guest has its name again, and a worker that knows its term. */
 		if (!strcmp(e->name, g->tag.name) && !(w && w->ready && w->term)) {
-			guest_problem(g, "a domain %u of its name and uuid is here that is no shell", e->domid);
+			guest_problem(g,
+				      "a domain %u of its name and uuid is here that is no shell",
+				      e->domid);
 			return;
 		}
-		/* Ours, from before this daemon started. Current or not is for its worker to say. */
+		/* Ours, from before this daemon started. Current or not is for its worker to say.
+		 */
 		g->domid = e->domid;
 		g->shell_made = g->mapped = true;
 		g->was_current = g->tag.current;
@@ -652,15 +685,17 @@ void guest_backup_domains_changed(struct guest *g, const struct domain_entry *e)
 			guest_backup_hello(g, (struct worker_view *)w);
 		return;
 	}
-	if (!e && g->domid && (g->state == GUEST_WAITING || g->state == GUEST_STANDBY || g->state == GUEST_ACTIVATING))
+	if (!e && g->domid &&
+	    (g->state == GUEST_WAITING || g->state == GUEST_STANDBY ||
+	     g->state == GUEST_ACTIVATING))
 		guest_event(g, GUEST_VANISHED, "the shell was destroyed");
 }
 
 /* ---- is the primary dead? ---- */
 
 /*
- * Both the session between the daemons and this guest's stream must be silent: a killed daemon or a killed worker alone is
- * no death, and neither is a closed connection.
+ * Both the session between the daemons and this guest's stream must be silent: a killed daemon or a
+ * killed worker alone is no death, and neither is a closed connection.
  */
 static void judge(struct guest *g, uint64_t now)
 {
@@ -673,7 +708,8 @@ static void judge(struct guest *g, uint64_t now)
 
 	if (!gone && (now < since || now - since < limit_us)) {
 		if (g->declared_dead) {
-			events_add(g->d->events, g->tag.name, "primary-back", "it is heard again", "");
+			events_add(g->d->events, g->tag.name, "primary-back", "it is heard again",
+				   "");
 			g->problem[0] = '\0';
 		}
 		g->declared_dead = false;
@@ -698,8 +734,11 @@ static void judge(struct guest *g, uint64_t now)
 	if (guest_policy(g)->takeover == TAKEOVER_AUTOMATIC_WITHOUT_WITNESS) {
 		take_over(g, "the primary is dead", false);
 	} else {
-		guest_problem(g, "its primary is silent; `understudy failover --force %s` runs it here "
-			      "from epoch %" PRIu64, g->tag.name, g->tag.epoch);
+		guest_problem(
+			g,
+			"its primary is silent; `understudy failover --force %s` runs it here "
+			"from epoch %" PRIu64,
+			g->tag.name, g->tag.epoch);
 	}
 }
 
@@ -717,7 +756,8 @@ void guest_backup_tick(struct guest *g, uint64_t now)
 		guest_event(g, GUEST_SHELL_FAILED, g->problem);
 		break;
 	case GUEST_ACTIVATING:
-		events_add(g->d->events, g->tag.name, "alarm", "activation takes too long; its worker is killed", "");
+		events_add(g->d->events, g->tag.name, "alarm",
+			   "activation takes too long; its worker is killed", "");
 		workers_kill(g->d->workers, g->domid);
 		guest_deadline(g, ACTIVATE_ALARM_MS);
 		break;
@@ -737,13 +777,14 @@ static void peer_dropped(struct guest *g, const Understudy__PeerDropped *m)
 	Understudy__PeerDroppedAck ack = UNDERSTUDY__PEER_DROPPED_ACK__INIT;
 
 	if (m->term < g->tag.term && g->state == GUEST_ACTIVATING)
-		return;		/* too late: it is being run here; the session will tell */
+		return; /* too late: it is being run here; the session will tell */
 	events_add(g->d->events, g->tag.name, "dropped", m->cause, "term epoch", (int64_t)m->term,
 		   (int64_t)g->tag.epoch);
 	if (g->state == GUEST_STANDBY)
 		guest_event(g, GUEST_STALE, m->cause);
 	if (g->tag.current && fsm_has_shell(g->state)) {
-		log_err(g->tag.name, "DROPPED cannot be obeyed in state %s", guest_state_name[g->state]);
+		log_err(g->tag.name, "DROPPED cannot be obeyed in state %s",
+			guest_state_name[g->state]);
 		return;
 	}
 	g->awaiting_stream = false;
@@ -760,14 +801,14 @@ static void peer_activate(struct guest *g, const Understudy__PeerActivate *m)
 
 	if (g->state == GUEST_ACTIVATING)
 		return;
-	if (fsm_runs_here(g->state)) {		/* the answer was lost */
+	if (fsm_runs_here(g->state)) { /* the answer was lost */
 		done.uuid = m->uuid;
 		done.term = g->tag.term;
 		done.epoch = g->tag.epoch;
 		peer_send(g->d->peer, PEER_ACTIVATED, &done.base);
 		return;
 	}
-	if (g->state == GUEST_STANDBY && g->tag.epoch <= m->epoch && m->term == g->tag.term + 1) {
+	if (g->state == GUEST_STANDBY && g->tag.epoch <= m->epoch && m->term >= g->tag.term) {
 		g->last_heard_us = 0;
 		g->declared_us = 0;
 		take_over(g, "switchover", true);
@@ -775,6 +816,8 @@ static void peer_activate(struct guest *g, const Understudy__PeerActivate *m)
 	}
 	snprintf(cause, sizeof(cause), "state %s, epoch %" PRIu64 ", term %" PRIu64 " here",
 		 guest_state_name[g->state], g->tag.epoch, g->tag.term);
+	if (g->state == GUEST_STANDBY)
+		guest_event(g, GUEST_STALE, "the primary takes the switchover back");
 	failed.uuid = m->uuid;
 	failed.term = m->term;
 	failed.cause = cause;
@@ -787,7 +830,8 @@ void guest_backup_peer_message(struct guest *g, enum peer_type type, const Proto
 	case PEER_UNPREPARE:
 		forget_prepare(g);
 		if (fsm_has_shell(g->state) && g->state != GUEST_ACTIVATING)
-			guest_event(g, GUEST_UNPREPARE, ((const Understudy__PeerUnprepare *)m)->cause);
+			guest_event(g, GUEST_UNPREPARE,
+				    ((const Understudy__PeerUnprepare *)m)->cause);
 		break;
 	case PEER_DROPPED:
 		peer_dropped(g, (const Understudy__PeerDropped *)m);

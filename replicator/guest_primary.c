@@ -14,16 +14,16 @@
 #include <string.h>
 
 enum {
-	SETTLE_MS = 2000,		/* after a domain appeared: its toolstack is not done with it */
+	SETTLE_MS = 2000, /* after a domain appeared: its toolstack is not done with it */
 	RETRY_FIRST_MS = 250,
 	RETRY_MAX_MS = 10000,
-	CONFIG_MAX_MS = 30000,		/* understudy-shell config */
-	PREPARE_MAX_MS = 90000,		/* the peer builds a shell, maps it */
-	FINISH_MAX_MS = 10000,		/* the final epoch of a switchover */
-	HAND_OVER_AGAIN_MS = 2000,	/* no answer to ACTIVATE: asked again */
-	DROPPED_ACK_MAX_MS = 500,	/* the session lives, but no answer comes */
-	SUCCESSOR_MAX_MS = 100,		/* how long a new worker waits for that answer */
-	DROP_MAX_MS = 10000,		/* the worker ends protection */
+	CONFIG_MAX_MS = 30000,	   /* understudy-shell config */
+	PREPARE_MAX_MS = 90000,	   /* the peer builds a shell, maps it */
+	FINISH_MAX_MS = 10000,	   /* the final epoch of a switchover */
+	HAND_OVER_AGAIN_MS = 2000, /* no answer to ACTIVATE: asked again */
+	DROPPED_ACK_MAX_MS = 500,  /* the session lives, but no answer comes */
+	SUCCESSOR_MAX_MS = 100,	   /* how long a new worker waits for that answer */
+	DROP_MAX_MS = 10000,	   /* the worker ends protection */
 	DESTROY_AGAIN_MS = 2000,
 };
 
@@ -126,7 +126,8 @@ static void config_read(struct guest *g, int status, const char *out, const char
 	m.vcpus = w->vcpus;
 	m.config = (char *)out;
 	if (peer_send(g->d->peer, PEER_PREPARE, &m.base)) {
-		guest_problem(g, "the peer cannot be asked to prepare: %s", peer_problem(g->d->peer));
+		guest_problem(g, "the peer cannot be asked to prepare: %s",
+			      peer_problem(g->d->peer));
 		guest_event(g, GUEST_REFUSED, g->problem);
 		return;
 	}
@@ -136,6 +137,10 @@ static void config_read(struct guest *g, int status, const char *out, const char
 static void begin_preparing(struct guest *g)
 {
 	fi_point("D_PREPARE");
+	if (g->peer_term > g->tag.term) {
+		g->tag.term = g->peer_term; /* an activation that failed has used it up */
+		guest_save(g);
+	}
 	events_add(g->d->events, g->tag.name, "prepare", peer_info(g->d->peer)->host, "term domid",
 		   (int64_t)g->tag.term, (int64_t)g->domid);
 	guest_deadline(g, CONFIG_MAX_MS + 1000);
@@ -165,7 +170,8 @@ static void begin_syncing(struct guest *g)
 	c_body.token = g->token;
 	c_body.policy = &policy;
 	g->sync_sent = g->sync_total = 0;
-	/* From the first whole epoch on the backup may call its copy current, before we hear of it. */
+	/* From the first whole epoch on the backup may call its copy current, before we hear of it.
+	 */
 	set_current(g, true);
 	events_add(g->d->events, g->tag.name, "sync-begin", "", "term", (int64_t)g->tag.term);
 	if (guest_command(g, &c, -1))
@@ -176,11 +182,14 @@ static void entered_unprotected(struct guest *g, enum guest_state old, enum gues
 				const char *cause)
 {
 	if (event == GUEST_APPEARED) {
-		/* The backup's copy is of an earlier life, or the worker will tell more in a moment. */
+		/* The backup's copy is of an earlier life, or the worker will tell more in a
+		 * moment. */
 		g->attempts = 0;
 		g->retry_at_us = clock_us() + SETTLE_MS * 1000ull;
+		g->worker_unknown = workers_find(g->d->workers, g->domid) && !guest_worker(g);
 		if (g->tag.current && !workers_find(g->d->workers, g->domid) &&
-		    (guest_primary_tell_dropped(g, "the worker was gone when the daemon started") || !peer_up(g->d->peer)))
+		    (guest_primary_tell_dropped(g, "the worker was gone when the daemon started") ||
+		     !peer_up(g->d->peer)))
 			g->successor_from_us = clock_us() + drop_after_ms(g) * 1000;
 		guest_tell_peer(g);
 		return;
@@ -192,7 +201,7 @@ static void entered_unprotected(struct guest *g, enum guest_state old, enum gues
 	}
 	if (event == GUEST_ACTIVATED)
 		set_current(g, false);
-	else if (!g->drop_told)		/* until the backup has answered, its copy counts as current */
+	else if (!g->drop_told) /* until the backup has answered, its copy counts as current */
 		guest_primary_tell_dropped(g, cause);
 	if (old != GUEST_UNPROTECTED) {
 		retry_later(g, 0);
@@ -263,7 +272,8 @@ static void entered_handing_over(struct guest *g, enum guest_state old)
 	if (old == GUEST_HANDING_OVER)
 		return;
 	if (old == GUEST_SWITCHING && peer_up(g->d->peer)) {
-		/* Written before the order leaves: a restarted daemon must not let the guest go on. */
+		/* Written before the order leaves: a restarted daemon must not let the guest go on.
+		 */
 		g->tag.handing_over = true;
 		if (guest_save(g)) {
 			guest_event(g, GUEST_CALLED_OFF, "the order cannot be written down");
@@ -294,7 +304,7 @@ static void hand_over_overdue(struct guest *g)
 		return;
 	}
 	guest_problem(g, "stands still: the peer fell silent during the switchover and may run it; "
-		      "`understudy failover --force` lets it go on here");
+			 "`understudy failover --force` lets it go on here");
 	guest_deadline(g, HAND_OVER_AGAIN_MS);
 }
 
@@ -303,7 +313,8 @@ static void hand_over_overdue(struct guest *g)
 static void retired(struct guest *g, int status, const char *out, const char *err)
 {
 	if (status) {
-		guest_problem(g, "the outranked domain %u cannot be destroyed: %.140s", g->domid, err);
+		guest_problem(g, "the outranked domain %u cannot be destroyed: %.140s", g->domid,
+			      err);
 		guest_deadline(g, DESTROY_AGAIN_MS);
 		return;
 	}
@@ -325,7 +336,7 @@ static void begin_retiring(struct guest *g, enum guest_state old, const char *ca
 	g->tag.backup = true;
 	g->tag.current = g->tag.handing_over = false;
 	guest_save(g);
-	workers_release(g->d->workers, g->domid);	/* nothing more of its output leaves */
+	workers_release(g->d->workers, g->domid); /* nothing more of its output leaves */
 	retire(g);
 }
 
@@ -433,7 +444,8 @@ void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_eve
 	case GUEST_UNTAGGING:
 		begin_untagging(g, old);
 		if (old == GUEST_UNTAGGING && !g->finalize &&
-		    (event == GUEST_DROPPED || event == GUEST_WORKER_GONE || event == GUEST_VANISHED))
+		    (event == GUEST_DROPPED || event == GUEST_WORKER_GONE ||
+		     event == GUEST_VANISHED))
 			untag_done(g);
 		break;
 	default:
@@ -448,8 +460,10 @@ static bool may_protect(struct guest *g)
 	if (!w || w->state != UNDERSTUDY__WORKER_STATE__WORKER_SERVING)
 		return false;
 	if (strcmp(w->kind, "PVH") || w->passthrough_devices) {
-		guest_problem(g, w->passthrough_devices ? "it has a passed-through device"
-							: "it is a %s guest; only PVH guests can be protected",
+		guest_problem(g,
+			      w->passthrough_devices
+				      ? "it has a passed-through device"
+				      : "it is a %s guest; only PVH guests can be protected",
 			      w->kind);
 		return false;
 	}
@@ -470,11 +484,13 @@ static void overdue(struct guest *g)
 		guest_event(g, GUEST_REFUSED, g->problem);
 		break;
 	case GUEST_DEGRADED:
-		/* Told or not: the backup has had its time. A session that came back meanwhile is used first. */
+		/* Told or not: the backup has had its time. A session that came back meanwhile is
+		 * used first. */
 		if (!g->drop_told && guest_primary_tell_dropped(g, g->problem))
 			guest_deadline(g, DROPPED_ACK_MAX_MS);
 		else
-			send_drop(g, g->drop_told ? "the backup did not answer" : "the backup cannot be reached");
+			send_drop(g, g->drop_told ? "the backup did not answer"
+						  : "the backup cannot be reached");
 		break;
 	case GUEST_SWITCHING:
 		guest_problem(g, "switchover: no final epoch in time");
@@ -509,6 +525,7 @@ void guest_primary_tick(struct guest *g, uint64_t now)
 /* A worker came, or one that went on without us was found: its state is the truth. */
 void guest_primary_hello(struct guest *g, struct worker_view *w)
 {
+	g->worker_unknown = false;
 	if (g->state != GUEST_UNPROTECTED) {
 		if (g->state == GUEST_HANDING_OVER &&
 		    w->state != UNDERSTUDY__WORKER_STATE__WORKER_FINISHED)
@@ -531,6 +548,8 @@ void guest_primary_hello(struct guest *g, struct worker_view *w)
 		guest_event(g, GUEST_FINISHED, "found behind a final epoch");
 		break;
 	default:
+		if (!g->drop_told)
+			guest_primary_tell_dropped(g, "the worker serves it unprotected");
 		break;
 	}
 }
@@ -561,9 +580,10 @@ void guest_primary_worker_event(struct guest *g, struct worker_view *w,
 		break;
 	case UNDERSTUDY__WORKER_EVENT__EVENT_PROTECTED_:
 		g->tag.epoch = e->protected_->epoch;
-		events_add(g->d->events, g->tag.name, "protected", "", "term epoch sync_ms sync_bytes",
-			   (int64_t)e->protected_->term, (int64_t)e->protected_->epoch,
-			   (int64_t)e->protected_->sync_ms, (int64_t)e->protected_->sync_bytes);
+		events_add(g->d->events, g->tag.name, "protected", "",
+			   "term epoch sync_ms sync_bytes", (int64_t)e->protected_->term,
+			   (int64_t)e->protected_->epoch, (int64_t)e->protected_->sync_ms,
+			   (int64_t)e->protected_->sync_bytes);
 		guest_event(g, GUEST_SYNCED, "first whole epoch committed");
 		break;
 	case UNDERSTUDY__WORKER_EVENT__EVENT_LOST:
@@ -588,8 +608,8 @@ void guest_primary_worker_event(struct guest *g, struct worker_view *w,
 }
 
 /*
- * Its successor passes output freely, so the backup must hear first that its copy is stale; but no longer than a guest
- * can be kept without its devices.
+ * Its successor passes output freely, so the backup must hear first that its copy is stale; but no
+ * longer than a guest can be kept without its devices.
  */
 void guest_primary_worker_gone(struct guest *g)
 {
@@ -606,17 +626,21 @@ void guest_primary_peer_up(struct guest *g)
 {
 	g->attempts = 0;
 	if (g->state == GUEST_UNPROTECTED) {
-		if (g->retry_at_us > clock_us() + RETRY_FIRST_MS * 1000ull && g->since_us + SETTLE_MS * 1000ull < clock_us())
+		if (g->retry_at_us > clock_us() + RETRY_FIRST_MS * 1000ull &&
+		    g->since_us + SETTLE_MS * 1000ull < clock_us())
 			g->retry_at_us = clock_us() + RETRY_FIRST_MS * 1000ull;
-		guest_primary_tell_dropped(g, "unprotected while the peer was away");
+		if (!g->worker_unknown)
+			guest_primary_tell_dropped(g, "unprotected while the peer was away");
 	} else if (g->state == GUEST_DEGRADED) {
 		if (guest_primary_tell_dropped(g, g->problem))
 			guest_deadline(g, DROPPED_ACK_MAX_MS);
 	} else if (g->state == GUEST_PREPARING) {
-		/* The request or its answer may have been lost with the session; asking again is harmless. */
+		/* The request or its answer may have been lost with the session; asking again is
+		 * harmless. */
 		guest_event(g, GUEST_REFUSED, "the session with the peer began anew");
 	} else if (g->state == GUEST_HANDING_OVER) {
-		/* Its word about who runs the guest comes first on the session; then this is idempotent. */
+		/* Its word about who runs the guest comes first on the session; then this is
+		 * idempotent. */
 		guest_deadline(g, HAND_OVER_AGAIN_MS);
 	}
 }
@@ -654,8 +678,8 @@ static void peer_activated(struct guest *g, const Understudy__PeerActivated *m)
 	g->tag.term = m->term;
 	snprintf(cause, sizeof(cause), "switched over to %.40s in %u us",
 		 peer_info(g->d->peer)->host, m->total_us);
-	events_add(g->d->events, g->tag.name, "switched", cause, "term epoch total_us", (int64_t)m->term,
-		   (int64_t)m->epoch, (int64_t)m->total_us);
+	events_add(g->d->events, g->tag.name, "switched", cause, "term epoch total_us",
+		   (int64_t)m->term, (int64_t)m->epoch, (int64_t)m->total_us);
 	guest_event(g, GUEST_OUTRANKED, cause);
 }
 

@@ -94,7 +94,8 @@ int host_probe(struct host *h, const char *state_dir)
 	read_line("/proc/sys/kernel/random/boot_id", h->boot_id, sizeof(h->boot_id));
 	read_line("/sys/hypervisor/version/major", major, sizeof(major));
 	read_line("/sys/hypervisor/version/minor", minor, sizeof(minor));
-	read_line("/sys/hypervisor/version/extra", h->hypervisor_extra, sizeof(h->hypervisor_extra));
+	read_line("/sys/hypervisor/version/extra", h->hypervisor_extra,
+		  sizeof(h->hypervisor_extra));
 	if (major[0])
 		snprintf(h->hypervisor, sizeof(h->hypervisor), "%s.%s", major, minor);
 	cpu_load(h);
@@ -129,8 +130,7 @@ static int features_differ(char *const *a, size_t nr_a, char *const *b, size_t n
 	return differ;
 }
 
-int host_match(const struct host *h, const Understudy__PeerHello *peer, char *why,
-	       size_t why_len)
+int host_match(const struct host *h, const Understudy__PeerHello *peer, char *why, size_t why_len)
 {
 	char features[256];
 	int n;
@@ -138,13 +138,15 @@ int host_match(const struct host *h, const Understudy__PeerHello *peer, char *wh
 	if (!memcmp(h->id, peer->host_id.data, sizeof(h->id))) {
 		snprintf(why, why_len,
 			 "%s has this host's own id: the peer address is this host's, or the state "
-			 "directory was copied", peer->host);
+			 "directory was copied",
+			 peer->host);
 		return -EINVAL;
 	}
 	if (strcmp(h->hypervisor, peer->hypervisor) ||
 	    strcmp(h->hypervisor_extra, peer->hypervisor_extra)) {
-		snprintf(why, why_len, "the hypervisors differ: %s%s here, %s%s on %s", h->hypervisor,
-			 h->hypervisor_extra, peer->hypervisor, peer->hypervisor_extra, peer->host);
+		snprintf(why, why_len, "the hypervisors differ: %s%s here, %s%s on %s",
+			 h->hypervisor, h->hypervisor_extra, peer->hypervisor,
+			 peer->hypervisor_extra, peer->host);
 		return -EINVAL;
 	}
 	n = features_differ(h->cpu_features, h->nr_cpu_features, peer->cpu_features,

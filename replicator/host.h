@@ -14,19 +14,19 @@ struct host {
 	uint8_t id[16];
 	uint64_t instance;
 	char boot_id[HOST_TEXT_MAX];
-	char hypervisor[HOST_TEXT_MAX];		/* "4.17"; empty: not on Xen */
-	char hypervisor_extra[HOST_TEXT_MAX];	/* ".5" and what the build added */
-	char *cpu_text;				/* what cpu_features points into */
-	char *cpu_features[HOST_CPU_FEATURES_MAX];	/* sorted, unique */
+	char hypervisor[HOST_TEXT_MAX];		   /* "4.17"; empty: not on Xen */
+	char hypervisor_extra[HOST_TEXT_MAX];	   /* ".5" and what the build added */
+	char *cpu_text;				   /* what cpu_features points into */
+	char *cpu_features[HOST_CPU_FEATURES_MAX]; /* sorted, unique */
 	size_t nr_cpu_features;
 };
 
-/* Reads what sysfs and procfs say; the id is kept in `state_dir`/host-id and made if missing. 0 or -errno. */
+/* Reads what sysfs and procfs say; the id is kept in `state_dir`/host-id and made if missing. 0 or
+ * -errno. */
 int host_probe(struct host *h, const char *state_dir);
 void host_release(struct host *h);
 
 /* Why these two cannot work together, in `why`; 0 or -EINVAL. */
-int host_match(const struct host *h, const Understudy__PeerHello *peer, char *why,
-	       size_t why_len);
+int host_match(const struct host *h, const Understudy__PeerHello *peer, char *why, size_t why_len);
 
 #endif

@@ -13,7 +13,8 @@ struct sockaddr_storage;
 /* Returns the length of the address, or -EINVAL. */
 int address_make(const char *text, uint32_t port, struct sockaddr_storage *out);
 
-/* Is `from` the address `text` (an IPv4 address mapped into IPv6 counts as itself)? An empty text is nobody's. */
+/* Is `from` the address `text` (an IPv4 address mapped into IPv6 counts as itself)? An empty text
+ * is nobody's. */
 bool address_is(const struct sockaddr *from, const char *text);
 
 /* Listens on `address` ("::" is IPv4, too). 0 or -errno. */

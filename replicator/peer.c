@@ -22,20 +22,20 @@
 
 enum {
 	DIAL_EVERY_MS = 200,
-	HELLO_MAX_MS = 5000,		/* from connect or accept to the peer's hello */
+	HELLO_MAX_MS = 5000, /* from connect or accept to the peer's hello */
 	CONNECTIONS_MAX = 8,
-	OUTPUT_MAX_BYTES = 8 << 20,	/* a peer that does not read */
-	START_GRACE_MS = 3000,		/* a daemon that has just started has not heard anybody yet */
+	OUTPUT_MAX_BYTES = 8 << 20, /* a peer that does not read */
+	START_GRACE_MS = 3000,	    /* a daemon that has just started has not heard anybody yet */
 	MISMATCH_RETRY_MS = 10000,
 };
 
 struct connection {
 	struct peer *owner;
 	struct connection *next;
-	struct bufferevent *bev;	/* TLS goes in here */
+	struct bufferevent *bev; /* TLS goes in here */
 	bool dialed, connected, greeted;
 	uint64_t since_us, heard_us;
-	uint64_t instance;		/* of the peer's daemon */
+	uint64_t instance; /* of the peer's daemon */
 	uint8_t host_id[16];
 	bool dead;
 };
@@ -152,19 +152,21 @@ static void send_hello(struct connection *c)
 static int hello_check(struct peer *p, const Understudy__PeerHello *m, char *why, size_t len)
 {
 	if (m->version_min > PEER_VERSION_MAX || m->version_max < PEER_VERSION_MIN) {
-		snprintf(why, len, "%s speaks protocol versions %u to %u, this host %d to %d", m->host,
-			 m->version_min, m->version_max, PEER_VERSION_MIN, PEER_VERSION_MAX);
+		snprintf(why, len, "%s speaks protocol versions %u to %u, this host %d to %d",
+			 m->host, m->version_min, m->version_max, PEER_VERSION_MIN,
+			 PEER_VERSION_MAX);
 		return -EINVAL;
 	}
 	if (m->pv_state_abi != PV_STATE_ABI) {
-		snprintf(why, len, "%s has version %u of the PV state records, this host %d", m->host,
-			 m->pv_state_abi, PV_STATE_ABI);
+		snprintf(why, len, "%s has version %u of the PV state records, this host %d",
+			 m->host, m->pv_state_abi, PV_STATE_ABI);
 		return -EINVAL;
 	}
 	return host_match(p->host, m, why, len);
 }
 
-/* Of two live connections between the same two daemons the one stays that was dialed by the smaller host id. */
+/* Of two live connections between the same two daemons the one stays that was dialed by the smaller
+ * host id. */
 static bool preferred(const struct connection *c)
 {
 	return (memcmp(c->owner->host->id, c->host_id, 16) < 0) == c->dialed;
@@ -204,7 +206,8 @@ static void session_begin(struct connection *c, const Understudy__PeerHello *m)
 	log_info(NULL, "peer: session with %s (zone %s), %s", p->info.host, p->info.zone,
 		 c->dialed ? "dialed" : "accepted");
 	if (config_timeout_ms(p->config) < 2 * m->heartbeat_ms)
-		log_warn(NULL, "peer: %s sends a heartbeat every %u ms, too few for a time-out of %u ms",
+		log_warn(NULL,
+			 "peer: %s sends a heartbeat every %u ms, too few for a time-out of %u ms",
 			 m->host, m->heartbeat_ms, config_timeout_ms(p->config));
 	p->ops->up(p->arg);
 }
@@ -256,7 +259,8 @@ static void take_frame(struct connection *c, const struct frame *f)
 	} else if (f->type == PEER_HEARTBEAT) {
 		p->heard_sequence = ((const Understudy__PeerHeartbeat *)f->message)->sequence;
 	} else {
-		/* Also on a connection that has just lost against a better one: nothing sent is lost. */
+		/* Also on a connection that has just lost against a better one: nothing sent is
+		 * lost. */
 		p->ops->message(p->arg, (enum peer_type)f->type, f->message);
 	}
 }
@@ -274,8 +278,8 @@ static void connection_read(struct bufferevent *bev, void *arg)
 	while (!c->dead) {
 		size_t len = evbuffer_get_length(in);
 		struct frame f;
-		int used = frame_parse(peer_kinds, PEER_TYPES, evbuffer_pullup(in, -1), len, &f, why,
-				       sizeof(why));
+		int used = frame_parse(peer_kinds, PEER_TYPES, evbuffer_pullup(in, -1), len, &f,
+				       why, sizeof(why));
 
 		if (used < 0) {
 			log_err(NULL, "peer: %s", why);
@@ -328,7 +332,8 @@ static struct connection *connection_new(struct peer *p, int fd, bool dialed)
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
-	c->bev = bufferevent_socket_new(p->base, fd, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	c->bev = bufferevent_socket_new(p->base, fd,
+					BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
 	if (!c->bev) {
 		free(c);
 		return NULL;
@@ -368,9 +373,9 @@ static void peer_dial(struct peer *p, uint64_t now)
 	int len = address_make(p->config->peer_address, p->config->peer_control_port, &to);
 
 	p->dial_at_us = now + DIAL_EVERY_MS * 1000ull;
-	LL_FOREACH(p->list, c)
+	LL_FOREACH (p->list, c)
 		if (c->dialed && !c->dead)
-			return;		/* under way */
+			return; /* under way */
 	if (len < 0)
 		return;
 	c = connection_new(p, -1, true);
@@ -393,7 +398,7 @@ static bool session_silent(struct peer *p, uint64_t now, bool late)
 {
 	uint64_t limit_us = config_timeout_ms(p->config) * 1000ull;
 
-	if (late)		/* it was us who slept: look again at the next tick */
+	if (late) /* it was us who slept: look again at the next tick */
 		p->session->heard_us = now;
 	if (now - p->session->heard_us < limit_us)
 		return false;
@@ -408,11 +413,12 @@ static void peer_tick(evutil_socket_t fd, short what, void *arg)
 	struct connection *c, *next;
 
 	p->tick_at_us = now;
-	LL_FOREACH(p->list, c)
+	LL_FOREACH (p->list, c)
 		if (!c->dead && !c->greeted && now - c->since_us > HELLO_MAX_MS * 1000ull) {
 			if (!p->session)
-				set_problem(p, c->connected ? "connected, but no hello came"
-							    : "no answer to the connection attempt");
+				set_problem(p, c->connected
+						       ? "connected, but no hello came"
+						       : "no answer to the connection attempt");
 			connection_close(c, "no hello in time");
 		}
 	if (p->session && session_silent(p, now, late))
@@ -422,8 +428,8 @@ static void peer_tick(evutil_socket_t fd, short what, void *arg)
 	if (!p->session && p->config->peer_address[0] && now >= p->dial_at_us)
 		peer_dial(p, now);
 	LL_FOREACH_SAFE(p->list, c, next)
-		if (c->dead)
-			connection_free(c);
+	if (c->dead)
+		connection_free(c);
 }
 
 int peer_new(struct event_base *base, const struct config *config, const struct host *host,
@@ -443,8 +449,10 @@ int peer_new(struct event_base *base, const struct config *config, const struct 
 	p->arg = arg;
 	p->tick_at_us = clock_us();
 	p->heard_us = p->tick_at_us + START_GRACE_MS * 1000ull;
-	strcpy(p->problem, config->peer_address[0] ? "not connected yet" : "no [peer] address is configured");
-	rc = listener_new(base, config->listen_address, config->control_port, accepted, p, &p->listener);
+	strcpy(p->problem,
+	       config->peer_address[0] ? "not connected yet" : "no [peer] address is configured");
+	rc = listener_new(base, config->listen_address, config->control_port, accepted, p,
+			  &p->listener);
 	if (rc)
 		goto out;
 	p->tick = event_new(base, -1, EV_PERSIST, peer_tick, p);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The session with the peer's daemon: both sides listen and dial, one connection survives, heartbeats go both ways.
- * Silence, a closed connection and a refusal are reported as `down`; which of them means what is the caller's affair.
+ * The session with the peer's daemon: both sides listen and dial, one connection survives,
+ * heartbeats go both ways. Silence, a closed connection and a refusal are reported as `down`; which
+ * of them means what is the caller's affair.
  */
 #ifndef REPLICATOR_PEER_H
 #define REPLICATOR_PEER_H
@@ -44,7 +45,8 @@ const struct peer_info *peer_info(const struct peer *p);
 /* Why there is no session; "" if there is one. */
 const char *peer_problem(const struct peer *p);
 
-/* clock_us() when a byte last came over a session (the kernel's word counts, too); before the first: of the start. */
+/* clock_us() when a byte last came over a session (the kernel's word counts, too); before the
+ * first: of the start. */
 uint64_t peer_heard_us(const struct peer *p);
 
 /* 0, -ENOTCONN, -errno. */

@@ -8,7 +8,8 @@
 struct daemon;
 struct guest;
 
-/* Strings in them belong to the daemon: free only with these, before anything else happens. NULL: no memory. */
+/* Strings in them belong to the daemon: free only with these, before anything else happens. NULL:
+ * no memory. */
 Understudy__HostStatus *status_host(struct daemon *d);
 void status_host_free(Understudy__HostStatus *h);
 Understudy__GuestStatus *status_guest(struct guest *g);

@@ -40,7 +40,8 @@ static void pending_free(struct pending *p)
 	free(p);
 }
 
-/* SO_RCVLOWAT sees to it that this is called with a whole hello, at the end of the connection, or too late. */
+/* SO_RCVLOWAT sees to it that this is called with a whole hello, at the end of the connection, or
+ * too late. */
 static void pending_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct pending *p = arg;
@@ -73,8 +74,9 @@ static void accepted(struct evconnlistener *l, evutil_socket_t fd, struct sockad
 
 	LL_COUNT(s->list, other, nr);
 	if (!address_is(from, s->config->peer_address) || nr >= PENDING_MAX) {
-		log_warn(NULL, "stream port: connection from an address that is not the peer's, or too "
-			       "many, closed");
+		log_warn(NULL,
+			 "stream port: connection from an address that is not the peer's, or too "
+			 "many, closed");
 		close(fd);
 		return;
 	}
@@ -104,7 +106,8 @@ int stream_new(struct event_base *base, const struct config *config, stream_arri
 	s->config = config;
 	s->arrived = arrived;
 	s->arg = arg;
-	rc = listener_new(base, config->listen_address, config->stream_port, accepted, s, &s->listener);
+	rc = listener_new(base, config->listen_address, config->stream_port, accepted, s,
+			  &s->listener);
 	if (rc) {
 		free(s);
 		return rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The stream port: reads who a connection is for (without taking a byte from it) and hands it on. */
+/* The stream port: reads who a connection is for (without taking a byte from it) and hands it on.
+ */
 #ifndef REPLICATOR_STREAM_H
 #define REPLICATOR_STREAM_H
 

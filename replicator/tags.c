@@ -18,13 +18,21 @@ static const char first_line[] = "understudy-guest 1";
 static const char suffix[] = ".state";
 
 enum tag_key {
-	KEY_NAME, KEY_UUID, KEY_POLICY, KEY_ROLE, KEY_TERM, KEY_EPOCH, KEY_CURRENT, KEY_HANDING_OVER,
+	KEY_NAME,
+	KEY_UUID,
+	KEY_POLICY,
+	KEY_ROLE,
+	KEY_TERM,
+	KEY_EPOCH,
+	KEY_CURRENT,
+	KEY_HANDING_OVER,
 	KEYS,
 };
 static const char *const key_name[KEYS] = {
-	[KEY_NAME] = "name", [KEY_UUID] = "uuid", [KEY_POLICY] = "policy", [KEY_ROLE] = "role",
-	[KEY_TERM] = "term", [KEY_EPOCH] = "epoch", [KEY_CURRENT] = "current",
-	[KEY_HANDING_OVER] = "handing-over",
+	[KEY_NAME] = "name",	   [KEY_UUID] = "uuid",
+	[KEY_POLICY] = "policy",   [KEY_ROLE] = "role",
+	[KEY_TERM] = "term",	   [KEY_EPOCH] = "epoch",
+	[KEY_CURRENT] = "current", [KEY_HANDING_OVER] = "handing-over",
 };
 
 void uuid_format(const uint8_t uuid[16], char out[UUID_TEXT])
@@ -81,8 +89,8 @@ int tag_format(const struct tag *t, char *out, size_t len)
 	n = snprintf(out, len,
 		     "%s\nname %s\nuuid %s\npolicy %s\nrole %s\nterm %" PRIu64 "\nepoch %" PRIu64
 		     "\ncurrent %s\nhanding-over %s\n",
-		     first_line, t->name, uuid, t->policy, t->backup ? "backup" : "primary", t->term,
-		     t->epoch, t->current ? "yes" : "no", t->handing_over ? "yes" : "no");
+		     first_line, t->name, uuid, t->policy, t->backup ? "backup" : "primary",
+		     t->term, t->epoch, t->current ? "yes" : "no", t->handing_over ? "yes" : "no");
 	if (n < 0 || (size_t)n >= len)
 		return -ENOBUFS;
 	m = snprintf(out + n, len - (size_t)n, "sum %016" PRIx64 "\n",
@@ -308,7 +316,8 @@ int tags_load(const char *dir, void (*found)(void *arg, const struct tag *t), vo
 		log_err(NULL, "%s/%s: %s; set aside as %s.bad", dir, e->d_name, why, e->d_name);
 		snprintf(bad, sizeof(bad), "%s.bad", e->d_name);
 		if (renameat(dirfd(d), e->d_name, dirfd(d), bad))
-			log_err(NULL, "%s/%s: cannot be renamed: %s", dir, e->d_name, strerror(errno));
+			log_err(NULL, "%s/%s: cannot be renamed: %s", dir, e->d_name,
+				strerror(errno));
 	}
 	closedir(d);
 	return nr;

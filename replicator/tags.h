@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a daemon must remember of a tagged guest over its own restart and the host's: one small text file per guest,
- * STATE-DIR/guests/UUID.state, replaced atomically and synced before anything is built on it.
+ * What a daemon must remember of a tagged guest over its own restart and the host's: one small text
+ * file per guest, STATE-DIR/guests/UUID.state, replaced atomically and synced before anything is
+ * built on it.
  */
 #ifndef REPLICATOR_TAGS_H
 #define REPLICATOR_TAGS_H
@@ -15,14 +16,16 @@ enum { TAG_NAME_MAX = 64, UUID_TEXT = 37 };
 struct tag {
 	char name[TAG_NAME_MAX], policy[TAG_NAME_MAX];
 	uint8_t uuid[16];
-	bool backup;		/* role of this host */
-	bool current;		/* primary: the backup was not told yet that its copy is stale; backup: the copy may be activated */
-	bool handing_over;	/* primary: activation there was ordered, the outcome is not known */
+	bool backup;  /* role of this host */
+	bool current; /* primary: the backup was not told yet that its copy is stale; backup: the
+			 copy may be activated */
+	bool handing_over; /* primary: activation there was ordered, the outcome is not known */
 	uint64_t term;
-	uint64_t epoch;		/* last committed when the file was written */
+	uint64_t epoch; /* last committed when the file was written */
 };
 
-/* One line per key, ending in a checksum over the lines before it. Returns the length, or -ENOBUFS. */
+/* One line per key, ending in a checksum over the lines before it. Returns the length, or -ENOBUFS.
+ */
 int tag_format(const struct tag *t, char *out, size_t len);
 
 /* 0 or -EINVAL; `why` names the line and what is wrong with it. */
@@ -33,8 +36,8 @@ int tag_save(const char *dir, const struct tag *t);
 int tag_remove(const char *dir, const uint8_t uuid[16]);
 
 /*
- * Calls `found` for every good file in `dir`. A bad one is logged, renamed to *.bad and skipped. Returns how many
- * were found, or -errno.
+ * Calls `found` for every good file in `dir`. A bad one is logged, renamed to *.bad and skipped.
+ * Returns how many were found, or -errno.
  */
 int tags_load(const char *dir, void (*found)(void *arg, const struct tag *t), void *arg);
 

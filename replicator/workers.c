@@ -21,25 +21,25 @@
 enum {
 	PACKET_MAX = 65536,
 	CONNECT_RETRY_MS = 10,
-	WATCH_MS = 250,			/* how often silence is looked at */
-	HELLO_MAX_MS = 10000,		/* from start or connect to the hello */
-	SILENT_MAX_MS = 30000,		/* stats come once a second; mapping a large guest takes its time */
-	SILENT_STRICT_MAX_MS = 5000,	/* the guest waits for it */
+	WATCH_MS = 250,	       /* how often silence is looked at */
+	HELLO_MAX_MS = 10000,  /* from start or connect to the hello */
+	SILENT_MAX_MS = 30000, /* stats come once a second; mapping a large guest takes its time */
+	SILENT_STRICT_MAX_MS = 5000, /* the guest waits for it */
 	BACKOFF_FIRST_MS = 20,
 	BACKOFF_MAX_MS = 5000,
-	LIVED_LONG_MS = 10000,		/* after so long a life the back-off begins anew */
+	LIVED_LONG_MS = 10000, /* after so long a life the back-off begins anew */
 };
 
 struct worker_slot {
-	struct worker_view view;	/* first: callbacks get its address */
+	struct worker_view view; /* first: callbacks get its address */
 	struct workers *owner;
 	struct worker_slot *next;
 	char path[108];
 	int fd;
 	struct event *readable, *retry;
-	pid_t child_pid;		/* started by us and not known to have ended; 0: none */
-	bool held;			/* may_start said no */
-	bool ours;			/* wanted (an adopted one may not be, yet) */
+	pid_t child_pid; /* started by us and not known to have ended; 0: none */
+	bool held;	 /* may_start said no */
+	bool ours;	 /* wanted (an adopted one may not be, yet) */
 	unsigned int backoff_ms;
 	uint64_t since_us, heard_us;
 };
@@ -96,7 +96,7 @@ static void slot_gone(struct worker_slot *s, const char *cause)
 	log_warn(NULL, "worker of domain %u: %s", domid, cause);
 	ws->ops->gone(ws->arg, &s->view, cause);
 
-	LL_FOREACH(ws->list, s)		/* the callback may have released it */
+	LL_FOREACH (ws->list, s) /* the callback may have released it */
 		if (s->view.domid == domid)
 			break;
 	if (!s)
@@ -154,7 +154,7 @@ static void slot_event(struct worker_slot *s, const Understudy__WorkerEvent *e)
 		return;
 	}
 	if (!s->view.ready)
-		return;		/* nothing counts before the hello */
+		return; /* nothing counts before the hello */
 	if (e->event_case == UNDERSTUDY__WORKER_EVENT__EVENT_STATS)
 		copy_stats(&s->view, e->stats);
 	ws->ops->event(ws->arg, &s->view, e);
@@ -217,7 +217,7 @@ static struct worker_slot *slot_of(struct workers *ws, uint32_t domid)
 {
 	struct worker_slot *s;
 
-	LL_FOREACH(ws->list, s)
+	LL_FOREACH (ws->list, s)
 		if (s->view.domid == domid)
 			return s;
 	return NULL;
@@ -249,8 +249,14 @@ static void slot_start(struct worker_slot *s)
 	struct exit_note *note = malloc(sizeof(*note));
 	char domid[16];
 	const char *const argv[] = {
-		ws->config->worker_path, "--domid", domid, "--socket", s->path, "--role",
-		s->view.role == UNDERSTUDY__WORKER_ROLE__WORKER_BACKUP ? "backup" : "primary", NULL,
+		ws->config->worker_path,
+		"--domid",
+		domid,
+		"--socket",
+		s->path,
+		"--role",
+		s->view.role == UNDERSTUDY__WORKER_ROLE__WORKER_BACKUP ? "backup" : "primary",
+		NULL,
 	};
 	pid_t pid;
 
@@ -283,7 +289,7 @@ static void slot_try(struct worker_slot *s)
 	rc = slot_connect(s);
 	if (!rc)
 		return;
-	if (s->child_pid) {		/* started, does not listen yet; or hangs before it does */
+	if (s->child_pid) { /* started, does not listen yet; or hangs before it does */
 		if (clock_us() - s->since_us > HELLO_MAX_MS * 1000ull) {
 			log_err(NULL, "worker of domain %u does not listen, killed", s->view.domid);
 			kill(s->child_pid, SIGKILL);
@@ -338,7 +344,8 @@ static void slot_kill(struct worker_slot *s)
 
 	if (s->child_pid)
 		kill(s->child_pid, SIGKILL);
-	else if (s->fd >= 0 && !getsockopt(s->fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && who.pid > 1)
+	else if (s->fd >= 0 && !getsockopt(s->fd, SOL_SOCKET, SO_PEERCRED, &who, &len) &&
+		 who.pid > 1)
 		kill(who.pid, SIGKILL);
 }
 
@@ -349,8 +356,8 @@ static void workers_look(evutil_socket_t fd, short what, void *arg)
 	uint64_t now = clock_us();
 	struct worker_slot *s;
 
-	LL_FOREACH(ws->list, s) {
-		unsigned int max_ms = !s->view.ready	   ? HELLO_MAX_MS
+	LL_FOREACH (ws->list, s) {
+		unsigned int max_ms = !s->view.ready	    ? HELLO_MAX_MS
 				      : s->view.hang_strict ? SILENT_STRICT_MAX_MS
 							    : SILENT_MAX_MS;
 
@@ -359,7 +366,7 @@ static void workers_look(evutil_socket_t fd, short what, void *arg)
 		log_err(NULL, "worker of domain %u: nothing heard for %u ms, killed", s->view.domid,
 			max_ms);
 		slot_kill(s);
-		s->heard_us = now;	/* its socket closes in a moment */
+		s->heard_us = now; /* its socket closes in a moment */
 	}
 }
 
@@ -392,7 +399,7 @@ void workers_free(struct workers *ws)
 	if (!ws)
 		return;
 	LL_FOREACH_SAFE(ws->list, s, next)
-		slot_free(s);
+	slot_free(s);
 	if (ws->watch)
 		event_free(ws->watch);
 	free(ws);
@@ -432,7 +439,7 @@ void workers_want(struct workers *ws, uint32_t domid, Understudy__WorkerRole rol
 	struct worker_slot *s = slot_of(ws, domid);
 
 	if (s && s->ours) {
-		s->view.role = role;	/* counts at the next start */
+		s->view.role = role; /* counts at the next start */
 		return;
 	}
 	if (!s)
@@ -490,7 +497,7 @@ void workers_each(struct workers *ws, void (*fn)(void *arg, struct worker_view *
 	struct worker_slot *s, *next;
 
 	LL_FOREACH_SAFE(ws->list, s, next)
-		fn(arg, &s->view);
+	fn(arg, &s->view);
 }
 
 int workers_send(struct workers *ws, uint32_t domid, const Understudy__WorkerCommand *command,

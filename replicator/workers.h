@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The daemon's side of its workers: starts them, finds those that outlived a daemon, talks to them, restarts those that die
- * or hang. Knows nothing of guests' states: that is the caller's.
+ * The daemon's side of its workers: starts them, finds those that outlived a daemon, talks to them,
+ * restarts those that die or hang. Knows nothing of guests' states: that is the caller's.
  */
 #ifndef REPLICATOR_WORKERS_H
 #define REPLICATOR_WORKERS_H
@@ -21,12 +21,12 @@ enum { WORKER_KIND_MAX = 16, WORKER_NAME_MAX = 64 };
 /* What is known of one worker; read only. */
 struct worker_view {
 	uint32_t domid;
-	Understudy__WorkerRole role;	/* as wanted; hello_role is what it says */
-	bool ready;			/* connected, hello received */
-	bool hang_strict;		/* may be set: silence is judged sooner, the guest hangs on it */
+	Understudy__WorkerRole role; /* as wanted; hello_role is what it says */
+	bool ready;		     /* connected, hello received */
+	bool hang_strict; /* may be set: silence is judged sooner, the guest hangs on it */
 	/* of the hello */
 	Understudy__WorkerRole hello_role;
-	Understudy__WorkerState state;	/* kept up to date by stats */
+	Understudy__WorkerState state; /* kept up to date by stats */
 	uint8_t uuid[16];
 	char name[WORKER_NAME_MAX], kind[WORKER_KIND_MAX];
 	uint64_t term, epoch, memory_bytes;
@@ -35,8 +35,8 @@ struct worker_view {
 	bool unpaused_at_start;
 	/* of the last stats */
 	bool has_stats;
-	uint64_t stats_at_us;		/* clock_us() when they came */
-	Understudy__WorkerStats stats;	/* scalars only */
+	uint64_t stats_at_us;	       /* clock_us() when they came */
+	Understudy__WorkerStats stats; /* scalars only */
 };
 
 struct workers_ops {
@@ -50,9 +50,10 @@ struct workers_ops {
 
 int workers_new(struct event_base *base, struct children *children, const struct config *config,
 		const struct workers_ops *ops, void *arg, struct workers **out);
-void workers_free(struct workers *ws);		/* the workers themselves go on */
+void workers_free(struct workers *ws); /* the workers themselves go on */
 
-/* Connects to every worker whose socket is in the run directory; removes sockets nobody listens on. */
+/* Connects to every worker whose socket is in the run directory; removes sockets nobody listens on.
+ */
 void workers_adopt(struct workers *ws);
 
 /* There shall be a worker for `domid` in `role`. Cheap to repeat. */

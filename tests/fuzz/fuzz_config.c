@@ -21,17 +21,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(copy, data, size);
 	rc = config_parse(&config, copy, size, "fuzz", why, sizeof(why));
 	if (rc && strncmp(why, "fuzz:", 5))
-		abort();	/* an error without its place */
+		abort(); /* an error without its place */
 	for (i = 0; !rc && i < config.nr_policies; i++) {
 		const struct policy *p = &config.policies[i];
 
-		if (!p->epoch_ms || !p->window || p->timeout_ms < 2 * p->heartbeat_ms || p->takeover >= TAKEOVERS)
+		if (!p->epoch_ms || !p->window || p->timeout_ms < 2 * p->heartbeat_ms ||
+		    p->takeover >= TAKEOVERS)
 			abort();
 	}
 	if (!tag_parse(&tag, copy, size, why, sizeof(why))) {
 		int len = tag_format(&tag, text, sizeof(text));
 
-		if (len < 0 || tag_parse(&again, text, (size_t)len, why, sizeof(why)) || again.term != tag.term)
+		if (len < 0 || tag_parse(&again, text, (size_t)len, why, sizeof(why)) ||
+		    again.term != tag.term)
 			abort();
 	}
 	free(copy);

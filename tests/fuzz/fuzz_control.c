@@ -1,8 +1,10 @@
-// sources: replicator/frame.c replicator/frame_kinds.c common/buf.c BUILD/proto/replicator/peer.pb-c.c BUILD/proto/replicator/control.pb-c.c
+// sources: replicator/frame.c replicator/frame_kinds.c common/buf.c
+// sources: BUILD/proto/replicator/peer.pb-c.c BUILD/proto/replicator/control.pb-c.c
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What comes over the peer's session and the control socket: frames one after the other, as the connections take them. The
- * first byte chooses the table. What is accepted must be fit for dispatch, and must be the same after being sent again.
+ * What comes over the peer's session and the control socket: frames one after the other, as the
+ * connections take them. The first byte chooses the table. What is accepted must be fit for
+ * dispatch, and must be the same after being sent again.
  */
 #include "replicator/control.pb-c.h"
 #include "replicator/frame.h"
@@ -21,12 +23,14 @@ static void check_uuid(const struct frame *f)
 		ProtobufCBinaryData uuid;
 	} *head = (const void *)f->message;
 
-	if (f->type >= PEER_GUEST && f->type < PEER_TYPES && f->type != PEER_BYE && head->uuid.len != 16)
+	if (f->type >= PEER_GUEST && f->type < PEER_TYPES && f->type != PEER_BYE &&
+	    head->uuid.len != 16)
 		abort();
 	if (f->type == PEER_PREPARE) {
 		const Understudy__PeerPrepare *p = (const Understudy__PeerPrepare *)f->message;
 
-		if (strlen(p->name) > 63 || strchr(p->name, '/') || strlen(p->policy) > 63 || !p->domid)
+		if (strlen(p->name) > 63 || strchr(p->name, '/') || strlen(p->policy) > 63 ||
+		    !p->domid)
 			abort();
 	}
 }
@@ -59,7 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			check_uuid(&f);
 		buf_reset(&again);
 		if (frame_add(kinds, f.type, f.message, &again) == 0) {
-			if (frame_parse(kinds, nr, again.data, again.len, &g, why, sizeof(why)) != (int)again.len)
+			if (frame_parse(kinds, nr, again.data, again.len, &g, why, sizeof(why)) !=
+			    (int)again.len)
 				abort();
 			protobuf_c_message_free_unpacked(g.message, NULL);
 		}

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Renders canned replies: render status|status-empty|status-json|list|events|events-json. Exits as the command would. */
+/* Renders canned replies: render status|status-empty|status-json|list|events|events-json. Exits as
+ * the command would. */
 #include "cli/cli.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static uint8_t uuid[16] = {0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 1};
+static uint8_t uuid[16] = {0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88,
+			   0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 1};
 
 static void guest(Understudy__GuestStatus *g, const char *name, const char *state, const char *role)
 {
@@ -51,7 +53,8 @@ int main(int argc, char **argv)
 	Understudy__GuestStatus *list[5];
 	Understudy__HostStatus host = UNDERSTUDY__HOST_STATUS__INIT;
 	Understudy__ControlReply r = UNDERSTUDY__CONTROL_REPLY__INIT;
-	Understudy__EventField f[2] = {UNDERSTUDY__EVENT_FIELD__INIT, UNDERSTUDY__EVENT_FIELD__INIT};
+	Understudy__EventField f[2] = {UNDERSTUDY__EVENT_FIELD__INIT,
+				       UNDERSTUDY__EVENT_FIELD__INIT};
 	Understudy__EventField *fields[2] = {&f[0], &f[1]};
 	Understudy__EventRecord e = UNDERSTUDY__EVENT_RECORD__INIT;
 	const char *what = argc > 1 ? argv[1] : "";

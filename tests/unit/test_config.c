@@ -36,19 +36,22 @@ static void test_defaults(void **state)
 
 static void test_everything(void **state)
 {
-	assert_int_equal(parse("# a comment\n"
-			       "[host]\nname = host-a\nzone = a\nlisten = 10.0.0.1\ncontrol-port = 1000\n"
-			       "stream-port = 1001\nstate-dir = /s\nrun-dir = /r\nworker = /w\nshell = /x\n"
-			       "[peer]\naddress = fd00::2\ncontrol-port = 2000\n"
-			       "[policy gold]\nepoch_ms = 10\nwindow = 4\nheartbeat_ms = 20\ntimeout_ms = 100\n"
-			       "hold_max_ms = 1000\nnetbuf_mib = 8\ncache_mib = 9\n"
-			       "takeover = automatic-without-witness\n"),
-			 0);
+	assert_int_equal(
+		parse("# a comment\n"
+		      "[host]\nname = host-a\nzone = a\nlisten = 10.0.0.1\ncontrol-port = 1000\n"
+		      "stream-port = 1001\nstate-dir = /s\nrun-dir = /r\nworker = /w\nshell = /x\n"
+		      "[peer]\naddress = fd00::2\ncontrol-port = 2000\n"
+		      "[policy gold]\nepoch_ms = 10\nwindow = 4\nheartbeat_ms = 20\ntimeout_ms = "
+		      "100\n"
+		      "hold_max_ms = 1000\nnetbuf_mib = 8\ncache_mib = 9\n"
+		      "takeover = automatic-without-witness\n"),
+		0);
 	assert_string_equal(config.host, "host-a");
 	assert_string_equal(config.peer_address, "fd00::2");
 	assert_int_equal(config.peer_control_port, 2000);
 	assert_int_equal(config.nr_policies, 2);
-	assert_int_equal(config_policy(&config, "gold")->takeover, TAKEOVER_AUTOMATIC_WITHOUT_WITNESS);
+	assert_int_equal(config_policy(&config, "gold")->takeover,
+			 TAKEOVER_AUTOMATIC_WITHOUT_WITNESS);
 	assert_int_equal(config_policy(&config, "gold")->cache_mib, 9);
 	assert_int_equal(config_heartbeat_ms(&config), 20);
 	assert_int_equal(config_timeout_ms(&config), 100);
@@ -64,18 +67,20 @@ static void test_errors(void **state)
 		{"[host]\n\n# c\nnmae = a\n", "t.conf:4: unknown key \"nmae\" in [host]"},
 		{"[hots]\nname = a\n", "t.conf:2: unknown section [hots]"},
 		{"[host]\nname = a\nname = b\n", "t.conf:3: \"name\" is set twice in [host]"},
-		{"[host]\nname = a b\n", "t.conf:2: name: \"a b\" has a blank or an unprintable character"},
+		{"[host]\nname = a b\n",
+		 "t.conf:2: name: \"a b\" has a blank or an unprintable character"},
 		{"[host]\nname =\n", "t.conf:2: name: empty"},
 		{"[host]\nrun-dir = run\n", "t.conf:2: run-dir: \"run\" is not an absolute path"},
-		{"[host]\ncontrol-port = 0\n", "t.conf:2: control-port: 0 is not between 1 and 65535"},
+		{"[host]\ncontrol-port = 0\n",
+		 "t.conf:2: control-port: 0 is not between 1 and 65535"},
 		{"[host]\ncontrol-port = 7o\n", "t.conf:2: control-port: \"7o\" is not a number"},
 		{"[host]\ncontrol-port = -1\n", "t.conf:2: control-port: \"-1\" is not a number"},
 		{"[host]\ncontrol-port = 99999999999999999999999\n",
 		 "t.conf:2: control-port: \"99999999999999999999999\" is not a number"},
 		{"[peer]\naddress = host-b\n",
 		 "t.conf:2: address: \"host-b\" is not a numeric IPv4 or IPv6 address"},
-		{"[policy gold]\ntakeover = yes\n",
-		 "t.conf:2: takeover: \"yes\" is neither \"manual\" nor \"automatic-without-witness\""},
+		{"[policy gold]\ntakeover = yes\n", "t.conf:2: takeover: \"yes\" is neither "
+						    "\"manual\" nor \"automatic-without-witness\""},
 		{"[policy a/b]\nwindow = 1\n",
 		 "t.conf:2: [policy a/b]: a blank, \"/\" or unprintable character in the name"},
 		{"[policy gold]\nheartbeat_ms = 100\ntimeout_ms = 150\n",
@@ -99,12 +104,14 @@ static void test_hostile(void **state)
 	char many[8192] = "", line[600];
 	unsigned int i;
 
-	assert_int_equal(config_parse(&config, nul, sizeof(nul) - 1, "t.conf", why, sizeof(why)), -EINVAL);
+	assert_int_equal(config_parse(&config, nul, sizeof(nul) - 1, "t.conf", why, sizeof(why)),
+			 -EINVAL);
 	assert_string_equal(why, "t.conf:2: a NUL byte");
 
 	memset(line, 'x', sizeof(line));
 	memcpy(line, "[host]\nname=", 12);
-	assert_int_equal(config_parse(&config, line, sizeof(line), "t.conf", why, sizeof(why)), -EINVAL);
+	assert_int_equal(config_parse(&config, line, sizeof(line), "t.conf", why, sizeof(why)),
+			 -EINVAL);
 	assert_non_null(strstr(why, "t.conf:2: line is longer than"));
 
 	for (i = 0; i < CONFIG_POLICIES_MAX; i++)

@@ -160,7 +160,7 @@ static void test_every_uuid(void **state)
 		assert_string_equal(d->fields[0].name, "uuid");
 		wire_put32(header, FRAME_MAGIC);
 		wire_put16(header + 4, (uint16_t)type);
-		assert_int_equal(parse(header, sizeof(header), &f), -EPROTO);	/* empty: no uuid */
+		assert_int_equal(parse(header, sizeof(header), &f), -EPROTO); /* empty: no uuid */
 	}
 }
 
@@ -184,7 +184,9 @@ static void test_control(void **state)
 	struct frame f;
 
 	assert_int_equal(frame_add(control_kinds, CONTROL_REQUEST, &r.base, &b), 0);
-	assert_int_equal(frame_parse(control_kinds, CONTROL_TYPES, b.data, b.len, &f, why, sizeof(why)), -EPROTO);
+	assert_int_equal(
+		frame_parse(control_kinds, CONTROL_TYPES, b.data, b.len, &f, why, sizeof(why)),
+		-EPROTO);
 	assert_string_equal(why, "request: no request in it");
 	buf_free(&b);
 }
@@ -192,10 +194,10 @@ static void test_control(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_torn), cmocka_unit_test(test_headers),
-		cmocka_unit_test(test_bodies),	   cmocka_unit_test(test_checks),
-		cmocka_unit_test(test_every_uuid), cmocka_unit_test(test_limit_out),
-		cmocka_unit_test(test_control),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_torn),
+		cmocka_unit_test(test_headers),	   cmocka_unit_test(test_bodies),
+		cmocka_unit_test(test_checks),	   cmocka_unit_test(test_every_uuid),
+		cmocka_unit_test(test_limit_out),  cmocka_unit_test(test_control),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,11 +24,13 @@ static void test_names(void **state)
 static void test_paths(void **state)
 {
 	static const enum guest_event life[] = {
-		GUEST_APPEARED, GUEST_TRY_PROTECT, GUEST_PREPARED, GUEST_SYNCED, GUEST_LOST, GUEST_DROPPED,
-		GUEST_TRY_PROTECT, GUEST_REFUSED, GUEST_TRY_PROTECT, GUEST_PREPARED, GUEST_SYNCED,
-		GUEST_SWITCH, GUEST_FINISHED, GUEST_OUTRANKED, GUEST_RETIRED, GUEST_PREPARE,
-		GUEST_SHELL_READY, GUEST_CURRENT, GUEST_STALE, GUEST_PREPARE, GUEST_CURRENT, GUEST_TAKE_OVER,
-		GUEST_ACTIVATED, GUEST_TRY_PROTECT, GUEST_PREPARED, GUEST_WORKER_GONE, GUEST_UNTAG,
+		GUEST_APPEARED,	   GUEST_TRY_PROTECT, GUEST_PREPARED,	 GUEST_SYNCED,
+		GUEST_LOST,	   GUEST_DROPPED,     GUEST_TRY_PROTECT, GUEST_REFUSED,
+		GUEST_TRY_PROTECT, GUEST_PREPARED,    GUEST_SYNCED,	 GUEST_SWITCH,
+		GUEST_FINISHED,	   GUEST_OUTRANKED,   GUEST_RETIRED,	 GUEST_PREPARE,
+		GUEST_SHELL_READY, GUEST_CURRENT,     GUEST_STALE,	 GUEST_PREPARE,
+		GUEST_CURRENT,	   GUEST_TAKE_OVER,   GUEST_ACTIVATED,	 GUEST_TRY_PROTECT,
+		GUEST_PREPARED,	   GUEST_WORKER_GONE, GUEST_UNTAG,
 	};
 	enum guest_state s = GUEST_ABSENT;
 	unsigned int i;
@@ -42,7 +44,8 @@ static void test_paths(void **state)
 	assert_int_equal(s, GUEST_UNTAGGING);
 }
 
-/* Only a whole, current epoch may be activated (I3), and a guest is active in one place only (I2). */
+/* Only a whole, current epoch may be activated (I3), and a guest is active in one place only (I2).
+ */
 static void test_never(void **state)
 {
 	unsigned int s;
@@ -63,7 +66,8 @@ static void test_never(void **state)
 			assert_int_equal(fsm_next(s, GUEST_FINISHED), -EINVAL);
 			assert_int_equal(fsm_next(s, GUEST_OUTRANKED), -EINVAL);
 		}
-		/* Standby is reached from a whole epoch, or by giving an activation up that changed nothing. */
+		/* Standby is reached from a whole epoch, or by giving an activation up that changed
+		 * nothing. */
 		for (unsigned int e = 0; e < GUEST_EVENTS; e++)
 			if (s != GUEST_STANDBY && fsm_next(s, e) == GUEST_STANDBY)
 				assert_true(e == GUEST_CURRENT || e == GUEST_ACTIVATE_FAILED);
@@ -94,15 +98,18 @@ static void test_no_trap(void **state)
 				for (e = 0; reached & 1u << from && e < GUEST_EVENTS; e++)
 					if (fsm_next(from, e) >= 0)
 						reached |= 1u << fsm_next(from, e);
-		if (s != GUEST_UNTAGGING)	/* that one ends the object */
-			assert_true(reached & 1u << GUEST_PROTECTED && reached & 1u << GUEST_STANDBY);
+		if (s != GUEST_UNTAGGING) /* that one ends the object */
+			assert_true(reached & 1u << GUEST_PROTECTED &&
+				    reached & 1u << GUEST_STANDBY);
 	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_names), cmocka_unit_test(test_paths), cmocka_unit_test(test_never),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_paths),
+		cmocka_unit_test(test_never),
 		cmocka_unit_test(test_no_trap),
 	};
 

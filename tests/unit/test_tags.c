@@ -13,9 +13,14 @@
 #include <cmocka.h>
 
 static const struct tag sample = {
-	.name = "redis1", .policy = "standard",
+	.name = "redis1",
+	.policy = "standard",
 	.uuid = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0xff},
-	.backup = true, .current = true, .handing_over = false, .term = 18446744073709551615u, .epoch = 77,
+	.backup = true,
+	.current = true,
+	.handing_over = false,
+	.term = 18446744073709551615u,
+	.epoch = 77,
 };
 static char why[128];
 
@@ -109,7 +114,8 @@ static void test_files(void **state)
 
 	/* A good file under another guest's name is no good. */
 	uuid_format(t.uuid, uuid);
-	snprintf(command, sizeof(command), "mv %s/%s.state %s/11111111-0000-0000-0000-000000000000.state", dir, uuid, dir);
+	snprintf(command, sizeof(command),
+		 "mv %s/%s.state %s/11111111-0000-0000-0000-000000000000.state", dir, uuid, dir);
 	assert_int_equal(system(command), 0);
 	assert_int_equal(tags_load(dir, found, NULL), 0);
 
@@ -126,8 +132,12 @@ static void test_files(void **state)
 static void test_uuid(void **state)
 {
 	static const char *const bad[] = {
-		"", "x", "01020304-0506-0708-090a-0b0c0d0e0fff0", "01020304-0506-0708-090a-0b0c0d0e0ff",
-		"0102030400506-0708-090a-0b0c0d0e0fff", "0102030g-0506-0708-090a-0b0c0d0e0fff",
+		"",
+		"x",
+		"01020304-0506-0708-090a-0b0c0d0e0fff0",
+		"01020304-0506-0708-090a-0b0c0d0e0ff",
+		"0102030400506-0708-090a-0b0c0d0e0fff",
+		"0102030g-0506-0708-090a-0b0c0d0e0fff",
 	};
 	uint8_t uuid[16];
 	char text[UUID_TEXT];
@@ -144,8 +154,10 @@ static void test_uuid(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage),
-		cmocka_unit_test(test_files),	   cmocka_unit_test(test_uuid),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_uuid),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * understudy-worker for a daemon under test: no domain, no epochs, but the real conversation with the daemon and a real TCP stream
- * with its real hello, on which both ends send a byte per heartbeat.
+ * understudy-worker for a daemon under test: no domain, no epochs, but the real conversation with
+ * the daemon and a real TCP stream with its real hello, on which both ends send a byte per
+ * heartbeat.
  */
 #include "checkpoint/link.h"
 #include "checkpoint/record.h"
@@ -119,7 +120,8 @@ static void protect(const Understudy__WorkerProtect *p)
 	stream_hello_put(bytes, &hello);
 	inet_pton(AF_INET, p->peer_address, &to.sin_addr);
 	/* Two hosts on one machine: the other one expects its peer's address. */
-	inet_pton(AF_INET, strcmp(p->peer_address, "127.0.0.1") ? "127.0.0.1" : "127.0.0.2", &from.sin_addr);
+	inet_pton(AF_INET, strcmp(p->peer_address, "127.0.0.1") ? "127.0.0.1" : "127.0.0.2",
+		  &from.sin_addr);
 	f.stream = socket(AF_INET, SOCK_STREAM, 0);
 	if (bind(f.stream, (struct sockaddr *)&from, sizeof(from)))
 		perror("bind");
@@ -258,8 +260,10 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"domid", required_argument, NULL, 'd'}, {"socket", required_argument, NULL, 's'},
-		{"role", required_argument, NULL, 'r'},	 {0},
+		{"domid", required_argument, NULL, 'd'},
+		{"socket", required_argument, NULL, 's'},
+		{"role", required_argument, NULL, 'r'},
+		{0},
 	};
 	static const struct link_ops ops = {.connected = connected, .command = command};
 	struct timeval tv = {.tv_usec = TICK_MS * 1000};

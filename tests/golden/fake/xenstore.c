@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * libxenstore for a daemon under test, by LD_PRELOAD: a domain is a file FAKE_XENSTORE/<domid> with three lines: name, uuid, and
- * "vif" if it has one. Nothing else is there.
+ * libxenstore for a daemon under test, by LD_PRELOAD: a domain is a file FAKE_XENSTORE/<domid> with
+ * three lines: name, uuid, and "vif" if it has one. Nothing else is there.
  */
 #include <errno.h>
 #include <dirent.h>
@@ -114,7 +114,8 @@ char **xs_directory(struct xs_handle *h, xs_transaction_t t, const char *path, u
 
 		if (e->d_name[0] < '0' || e->d_name[0] > '9')
 			continue;
-		if (vifs && (!domain_line((unsigned int)atoi(e->d_name), 2, text, sizeof(text)) || strcmp(text, "vif")))
+		if (vifs && (!domain_line((unsigned int)atoi(e->d_name), 2, text, sizeof(text)) ||
+			     strcmp(text, "vif")))
 			continue;
 		list[(*num)++] = at;
 		at += sprintf(at, "%.14s", e->d_name) + 1;
