@@ -235,7 +235,7 @@ static int check_against_abi(const struct pvstate_set *set, const struct pvstate
 
 int pvstate_check_set(const struct pvstate_set *set, const char **why)
 {
-	uint32_t i;
+	uint32_t i, blocks = 0;
 	int rc;
 
 	if (!set->evtchn || !set->domain)
@@ -248,6 +248,10 @@ int pvstate_check_set(const struct pvstate_set *set, const char **why)
 			rc = check_overlaps(set, i, why);
 		if (rc)
 			return rc;
+		blocks += set->vcpu[i]->control_gfn != PVSTATE_GFN_NONE;
 	}
+	/* The first control block is what switches a domain to this ABI. */
+	if (set->domain->abi == PVSTATE_ABI_FIFO && blocks == 0)
+		return bad(why, "domain: FIFO ABI without a control block");
 	return 0;
 }
