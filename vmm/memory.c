@@ -309,7 +309,7 @@ int memory_add(struct domain *d, uint64_t gfn)
 	int rc;
 
 	if (listed && m->slot[gfn] >= m->initial)
-		return 0;
+		return memory_map_slots(d, m->slot[gfn], &gfn, 1);
 	if (m->used == m->room)
 		return -ENOSPC;
 	rc = memory_grow_limit(m, gfn + 1);
