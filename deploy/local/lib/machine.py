@@ -19,7 +19,7 @@ DOMIDS = {"a": "1-8191", "b": "8192-16383"}
 XEN_OPTIONS = ("console=com1 com1=115200,8n1 vga=none dom0_mem=768M,max:768M dom0_max_vcpus=1 "
                "dom0_vcpus_pin bootscrub=0 spec-ctrl=no xpti=0 ucode=no-scan noreboot")
 # The emulator has no speculation to mitigate.
-LINUX_OPTIONS = ("quiet mitigations=off apparmor=0 selinux=0 audit=0 cryptomgr.notests nowatchdog "
+LINUX_OPTIONS = ("quiet mitigations=off lsm=yama audit=0 cryptomgr.notests nowatchdog "
                  "transparent_hugepage=madvise")
 
 
@@ -35,7 +35,7 @@ def boot_arguments(zone, linux, xen, initramfs, kvm):
             "-smp", "2", "-m", str(MEMORY_MIB[zone])] + _accelerator(kvm)
     if zone == "c":
         return args + ["-kernel", linux, "-initrd", initramfs,
-                       "-append", f"console=ttyS0 {LINUX_OPTIONS}"]
+                       "-append", f"console=ttyS0 tsc=reliable {LINUX_OPTIONS}"]
     return args + ["-kernel", xen, "-append", f"{XEN_OPTIONS} domid-range={DOMIDS[zone]}",
                    "-initrd", f"{linux} console=hvc0 {LINUX_OPTIONS},{initramfs}"]
 
