@@ -479,8 +479,10 @@ static void peer_says(struct daemon *d, const Understudy__PeerGuest *m)
 			return;
 		guest_remove(same);
 	}
+	if (!g && !m->active)
+		return; /* what we no longer know, the peer only holds: it hears of the untag in a moment */
 	if (!g) {
-		struct tag tag = {.backup = m->active, .term = m->term, .epoch = m->epoch};
+		struct tag tag = {.backup = true, .term = m->term, .epoch = m->epoch};
 
 		snprintf(tag.name, sizeof(tag.name), "%s", m->name);
 		snprintf(tag.policy, sizeof(tag.policy), "%s", m->policy);

@@ -424,7 +424,7 @@ static void activation_failed(struct guest *g, const char *cause)
 	peer_send(g->d->peer, PEER_FAILED, &m.base);
 }
 
-/* Whatever has become of the guest's state meanwhile: its domain needs a supervisor. */
+/* Protected again or not by now: its domain needs a supervisor. */
 static void renamed(void *arg, int status, const char *out, const char *err)
 {
 	struct create_run run = *(struct create_run *)arg;
@@ -433,9 +433,10 @@ static void renamed(void *arg, int status, const char *out, const char *err)
 	const char *const argv[] = {run.d->config.shell_path, "supervise", domid, NULL};
 
 	free(arg);
+	if (!g || !fsm_runs_here(g->state) || g->domid != run.domid)
+		return; /* gone again already */
 	if (status)
-		log_err(g ? g->tag.name : NULL, "domain %u keeps its shell's name: %s", run.domid,
-			err);
+		log_err(g->tag.name, "domain %u keeps its shell's name: %s", run.domid, err);
 	snprintf(domid, sizeof(domid), "%u", run.domid);
 	child_start(run.d->children, argv, NULL, NULL);
 }
