@@ -117,6 +117,7 @@ place_files() {
 build_xen() {
 	local version=$1 tree=$WORK/xen
 	local args=(-C "$tree/xen" -j"${JOBS:-$(nproc)}" XEN_COMPILE_ARCH=x86_64 XEN_TARGET_ARCH=x86_64
+		    XEN_VENDORVERSION="-$REVISION"
 		    DEB_VERSION="$version+$REVISION" DEB_MAINTAINER=understudy)
 	say "building the hypervisor (about two minutes)"
 	if ! cmp -s "$HERE/kconfig" "$tree/xen/.understudy-kconfig"; then

@@ -15,8 +15,9 @@ CONFIG = """\
 [host]
 name = zone-{zone}
 zone = {zone}
-address = {address}
-peer = {peer}
+
+[peer]
+address = {peer}
 """
 REPL_ADDRESS = {"a": "10.88.0.1", "b": "10.88.0.2"}
 HOSTS = """\
@@ -79,7 +80,7 @@ def _identity(tar, zone, key):
     if zone in REPL_ADDRESS:
         peer = REPL_ADDRESS["b" if zone == "a" else "a"]
         tar.add("etc/understudy/understudy.conf",
-                CONFIG.format(zone=zone, address=REPL_ADDRESS[zone], peer=peer))
+                CONFIG.format(zone=zone, peer=peer))
 
 
 def write(pair_folder, bare=False):
