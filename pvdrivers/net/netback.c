@@ -130,7 +130,7 @@ static void remove_stale_taps(struct netback *nb)
 		char name[IFNAMSIZ];
 
 		snprintf(name, sizeof(name), "vif%u.%u", nb->config.domid, devid);
-		if (if_nametoindex(name) &&
+		if (tap_exists(name) &&
 		    !xenbus_exists(nb->xenbus, "/local/domain/0/backend/vif/%u/%u",
 				   nb->config.domid, devid))
 			tap_remove_stale(name);

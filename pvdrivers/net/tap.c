@@ -60,9 +60,17 @@ static int set_mac(int fd)
 	return ioctl(fd, SIOCSIFHWADDR, &r) ? -errno : 0;
 }
 
+bool tap_exists(const char *name)
+{
+	char path[sizeof("/sys/class/net/") + IFNAMSIZ];
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s", name);
+	return access(path, F_OK) == 0;
+}
+
 int tap_open(const char *name)
 {
-	bool existed = if_nametoindex(name) != 0;
+	bool existed = tap_exists(name);
 	int header = sizeof(struct virtio_net_hdr), fd, rc;
 
 	fd = open_queue(name);
@@ -97,7 +105,7 @@ void tap_remove_stale(const char *name)
 {
 	int fd;
 
-	if (!if_nametoindex(name))
+	if (!tap_exists(name))
 		return;
 	fd = open_queue(name);
 	if (fd >= 0)

@@ -13,6 +13,10 @@ struct tap_offloads {
 	bool checksum, tso4, tso6;
 };
 
+/* Whether there is an interface of that name, of any kind. Asks sysfs: the ioctls make the kernel
+ * look for a module of that name, which takes up to seconds. */
+bool tap_exists(const char *name);
+
 /* Creates the interface, or takes over one that a former process left. Returns a non-blocking
  * descriptor or -errno. */
 int tap_open(const char *name);

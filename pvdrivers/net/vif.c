@@ -275,7 +275,7 @@ static void find_name(struct vif *v)
 	char *given = xenbus_read(v->netback->xenbus, "%s/vifname", v->back);
 
 	snprintf(v->name, sizeof(v->name), "vif%u.%u", v->netback->config.domid, v->devid);
-	if (given && strlen(given) < sizeof(v->name) && if_nametoindex(given))
+	if (given && strlen(given) < sizeof(v->name) && tap_exists(given))
 		snprintf(v->name, sizeof(v->name), "%s", given);
 	free(given);
 }
