@@ -193,7 +193,8 @@ void guest_event(struct guest *g, enum guest_event event, const char *cause)
 			 guest_state_name[g->state], guest_event_name[event], cause);
 		g->since_us = clock_us();
 		g->deadline_us = 0;
-		g->shell_serial++; /* a tool that still runs has nobody who waits for it */
+		if (!g->destroying)
+			g->shell_serial++; /* a tool that still runs has nobody who waits for it */
 	}
 	if (fsm_has_shell(g->state) || (fsm_has_shell(old) && g->state == GUEST_ABSENT) ||
 	    (g->state == GUEST_UNTAGGING && g->tag.backup))
@@ -480,7 +481,8 @@ static void peer_says(struct daemon *d, const Understudy__PeerGuest *m)
 		guest_remove(same);
 	}
 	if (!g && !m->active)
-		return; /* what we no longer know, the peer only holds: it hears of the untag in a moment */
+		return; /* what we no longer know, the peer only holds: it hears of the untag in a
+			   moment */
 	if (!g) {
 		struct tag tag = {.backup = true, .term = m->term, .epoch = m->epoch};
 

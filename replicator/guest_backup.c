@@ -215,6 +215,7 @@ static void begin_building(struct guest *g)
 
 static void destroyed(struct guest *g, int status, const char *out, const char *err)
 {
+	g->destroying = false;
 	if (status) {
 		guest_problem(g, "the shell cannot be destroyed: %.180s", err);
 		guest_deadline(g, DESTROY_AGAIN_MS);
@@ -227,7 +228,7 @@ static void destroyed(struct guest *g, int status, const char *out, const char *
 static void remove_shell(struct guest *g)
 {
 	g->deadline_us = 0;
-	if (g->creating) {
+	if (g->creating || g->destroying) {
 		guest_deadline(g, 50);
 		return;
 	}
@@ -235,7 +236,8 @@ static void remove_shell(struct guest *g)
 		guest_event(g, GUEST_SHELL_GONE, "there is none");
 		return;
 	}
-	if (guest_destroy(g, destroyed))
+	g->destroying = !guest_destroy(g, destroyed);
+	if (!g->destroying)
 		guest_deadline(g, DESTROY_AGAIN_MS);
 }
 

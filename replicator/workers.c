@@ -39,6 +39,7 @@ struct worker_slot {
 	struct event *readable, *retry;
 	pid_t child_pid; /* started by us and not known to have ended; 0: none */
 	bool held;	 /* may_start said no */
+	bool gone_told;	 /* its end was reported: once is enough */
 	bool ours;	 /* wanted (an adopted one may not be, yet) */
 	unsigned int backoff_ms;
 	uint64_t since_us, heard_us;
@@ -93,6 +94,7 @@ static void slot_gone(struct worker_slot *s, const char *cause)
 	if (lived_us > LIVED_LONG_MS * 1000ull)
 		s->backoff_ms = 0;
 	slot_disconnect(s);
+	s->gone_told = true;
 	log_warn(NULL, "worker of domain %u: %s", domid, cause);
 	ws->ops->gone(ws->arg, &s->view, cause);
 
@@ -209,6 +211,7 @@ static int slot_connect(struct worker_slot *s)
 		return -ENOMEM;
 	}
 	s->fd = fd;
+	s->gone_told = false;
 	s->since_us = s->heard_us = clock_us();
 	return 0;
 }
@@ -239,6 +242,8 @@ static void worker_exited(void *arg, int status, const char *out, const char *er
 	if (!s || s->child_pid != note.pid)
 		return;
 	s->child_pid = 0;
+	if (s->gone_told)
+		return; /* its socket closed first; the retry is under way */
 	snprintf(cause, sizeof(cause), "ended: %s", child_status_text(status, text, sizeof(text)));
 	slot_gone(s, cause);
 }
@@ -272,6 +277,7 @@ static void slot_start(struct worker_slot *s)
 		return;
 	}
 	note->pid = s->child_pid = pid;
+	s->gone_told = false;
 	s->since_us = clock_us();
 	log_info(NULL, "worker of domain %u started as %s, pid %d", s->view.domid, argv[6], pid);
 	retry_in(s, CONNECT_RETRY_MS);

@@ -9,6 +9,6 @@ cleanup() {
 			if [ "$(readlink "/proc/$p/exe" 2>/dev/null)" = "$(readlink -f "$BUILD/golden/worker")" ]; then kill -9 "$p" || true; fi
 		done
 	done
-	rm -rf "$T"
+	[ "${KEEP:-}" ] || rm -rf "$T"
 }
 trap cleanup EXIT
