@@ -180,6 +180,9 @@ package() {
 
 main() {
 	local hash version
+	# one build at a time in a directory; the second finds the first one's result
+	exec 9>"$OUT/lock"
+	flock -n 9 || { say "another build is under way here; waiting for it" && flock 9; }
 	hash=$(inputs_hash)
 	if [ -e "$OUT/understudy-xen.deb" ] && [ "$(cat "$OUT/stamp" 2>/dev/null)" = "$hash" ]; then
 		say "up to date"
