@@ -9,8 +9,6 @@
 #include <uthash.h>
 #include <xenevtchn.h>
 
-enum { EVENTS_PER_TURN = 64 };
-
 struct evtchn_port {
 	uint32_t port; /* ours; the hash key */
 	struct evtchn *evtchn;
@@ -33,8 +31,9 @@ struct evtchn {
 static void dispatch(evutil_socket_t fd, short what, void *arg)
 {
 	struct evtchn *e = arg;
+	unsigned int most = HASH_COUNT(e->ports); /* each is delivered once before it is unmasked */
 
-	for (int i = 0; i < EVENTS_PER_TURN; i++) {
+	for (unsigned int i = 0; i < most; i++) {
 		xenevtchn_port_or_error_t port = xenevtchn_pending(e->handle);
 		struct evtchn_port *p;
 		uint32_t key;
