@@ -15,8 +15,8 @@ def _newc(name, mode, data, ino):
     return entry + data + b"\0" * (-len(data) % 4)
 
 
-def write_initramfs(path, entries):
-    """Writes a gzipped newc archive to `path`. entries: archive name -> file to read, or bytes;
+def write_initramfs(path, entries, packed=True):
+    """Writes a newc archive to `path`, gzipped if `packed`. entries: archive name -> file to read, or bytes;
     None makes a directory. Parents are added; a symbolic link on disk is followed."""
     tree = {}
     for name, source in entries.items():
@@ -37,9 +37,9 @@ def write_initramfs(path, entries):
             mode = stat.S_IFREG | (0o755 if os.access(source, os.X_OK) else 0o644)
             out.write(_newc(name, mode, data, ino))
     out.write(_newc("TRAILER!!!", 0, b"", 0))
+    data = gzip.compress(out.getvalue(), 6, mtime=0) if packed else out.getvalue()
     with open(path + ".new", "wb") as file:
-        with gzip.GzipFile("", "wb", 6, file, 0) as packed:
-            packed.write(out.getvalue())
+        file.write(data)
     os.rename(path + ".new", path)
 
 

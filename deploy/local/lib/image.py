@@ -116,14 +116,21 @@ def _debootstrap(out, log_path):
 
 
 def unpack_kernel(packed, unpacked):
-    """Writes the ELF kernel inside the bzImage `packed` (Linux x86 boot protocol, 1.1: payload_offset
-    and payload_length). Unpacking it under emulation would take each zone six seconds."""
+    """Writes the ELF kernel inside the bzImage `packed` (Linux x86 boot protocol: payload_offset,
+    payload_length). Under emulation the zones and xl would unpack it for many seconds each time."""
     with open(packed, "rb") as file:
-        image = file.read()
-    offset, length = struct.unpack_from("<II", image, 0x248)
-    start = ((image[0x1f1] or 4) + 1) * 512 + offset
+        kernel = file.read()
+    offset, length = struct.unpack_from("<II", kernel, 0x248)
+    start = ((kernel[0x1f1] or 4) + 1) * 512 + offset
+    payload = kernel[start:start + length]
     with open(unpacked, "wb") as file:
-        file.write(lzma.LZMADecompressor().decompress(image[start:start + length]))
+        if payload.startswith(b"\xfd7zXZ"):
+            file.write(lzma.LZMADecompressor().decompress(payload))
+        elif payload.startswith(b"\x02!L\x18"):
+            # The last four bytes are the size, not LZ4.
+            subprocess.run(["lz4", "-dc"], input=payload[:-4], stdout=file, check=True)
+        else:
+            raise Failure(f"{packed}: compressed with something new")
 
 
 def base_image(progress):
@@ -154,7 +161,9 @@ def guest_image(progress, base):
     folder = os.path.join(BUILD, "guest")
     source = os.path.join(LOCAL, "guest")
     programs = os.path.join(REPO, "tests", "pair", "guest")
-    key = _digest(list(_files_below(source)) + list(_files_below(programs)), os.path.basename(base))
+    inputs = [path for path in _files_below(os.path.join(LOCAL, "lib")) if path.endswith(".py")]
+    inputs += list(_files_below(source)) + list(_files_below(programs))
+    key = _digest(inputs, os.path.basename(base))
     with _locked(folder):
         done = os.path.join(folder, key)
         if os.path.isdir(done):
@@ -188,13 +197,16 @@ def _build_guest(out, base, source, programs):
         if r.returncode != 0:
             raise Failure(f"guest: {name}.c does not compile")
         entries["bin/" + name] = binary
-    archive.write_initramfs(os.path.join(disk, "initrd.img"), entries)
-    shutil.copy(os.path.join(base, "guest-vmlinuz"), os.path.join(disk, "vmlinuz"))
+    # Not compressed either: libxc unpacks a compressed one before the guest starts.
+    archive.write_initramfs(os.path.join(disk, "initrd.img"), entries, packed=False)
+    unpack_kernel(os.path.join(base, "guest-vmlinuz"), os.path.join(disk, "vmlinux"))
+    os.symlink("vmlinux", os.path.join(disk, "vmlinuz"))
     for path in _files_below(source):
         if path.endswith(".cfg"):
             shutil.copy(path, disk)
-    size = sum(os.stat(path).st_size for path in _files_below(disk))
+    size = sum(os.lstat(path).st_size for path in _files_below(disk))
     subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-d", disk, "-L", "guest",
-                    os.path.join(out, "guest.img"), f"{(size >> 10) + 8192}k"], check=True)
+                    os.path.join(out, "guest.img"), f"{(size >> 10) + 8192}k"],
+                   stdout=subprocess.DEVNULL, check=True)
     shutil.rmtree(tree)
-    # The kernel and the initramfs stay beside the disk for who wants to look.
+    shutil.rmtree(disk)
