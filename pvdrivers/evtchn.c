@@ -31,9 +31,10 @@ struct evtchn {
 static void dispatch(evutil_socket_t fd, short what, void *arg)
 {
 	struct evtchn *e = arg;
-	unsigned int most = HASH_COUNT(e->ports); /* each is delivered once before it is unmasked */
+	unsigned int left = HASH_COUNT(e->ports); /* each is delivered once before it is unmasked */
 
-	for (unsigned int i = 0; i < most; i++) {
+	/* At least one: a port may have been delivered just before it was unbound. */
+	do {
 		xenevtchn_port_or_error_t port = xenevtchn_pending(e->handle);
 		struct evtchn_port *p;
 		uint32_t key;
@@ -51,7 +52,7 @@ static void dispatch(evutil_socket_t fd, short what, void *arg)
 		HASH_FIND(hh, e->ports, &key, sizeof(key), p);
 		if (p && xenevtchn_unmask(e->handle, key))
 			log_err(NULL, "event channel %u: unmask: %s", key, strerror(errno));
-	}
+	} while (left-- > 1);
 }
 
 int evtchn_open(struct event_base *base, struct evtchn **out)

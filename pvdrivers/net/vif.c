@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { ATTACH_TRIES_MAX = 20, ATTACH_RETRY_MS = 100 };
+
 static const char *guest_of(const struct vif *v)
 {
 	return v->netback->config.guest;
@@ -236,13 +238,18 @@ void vif_set_state(struct vif *v, enum xenbus_state state)
 			strerror(-rc));
 }
 
-void vif_fail(struct vif *v, int error, const char *what)
+static void complain(struct vif *v, int error, const char *what)
 {
 	v->stats.ring_errors++;
 	v->failed = true;
-	log_err(guest_of(v), "%s: disconnected: %s: %s", v->name, what, strerror(error));
-	vif_detach(v);
+	log_err(guest_of(v), "%s: %s: %s", v->name, what, strerror(error));
 	xenbus_set_error(v->netback->xenbus, v->back, error, what);
+}
+
+void vif_fail(struct vif *v, int error, const char *what)
+{
+	complain(v, error, what);
+	vif_detach(v);
 	vif_set_state(v, XenbusStateClosing);
 }
 
@@ -349,8 +356,10 @@ void vif_open(struct netback *nb, uint32_t devid, struct vif *v)
 	what = "cannot watch the front end";
 	rc = xenbus_watch(nb->xenbus, netback_look_soon, nb, &v->watch, "%s/state", v->front);
 out:
+	/* The states stay: if another process serves the vif, it goes on; if none does, the
+	 * toolstack's patience ends. */
 	if (rc)
-		vif_fail(v, -rc, what);
+		complain(v, -rc, what);
 }
 
 void vif_release(struct vif *v, bool keep_tap)
@@ -400,6 +409,18 @@ static void look_starting(struct vif *v, enum xenbus_state back)
 		vif_set_state(v, XenbusStateInitWait);
 }
 
+/* A predecessor that is still dying holds the event channel: the guest must not lose its interface
+ * for that. */
+static bool try_again(struct vif *v, enum xenbus_state back)
+{
+	static const struct timeval later = {.tv_usec = ATTACH_RETRY_MS * 1000};
+
+	if (back != XenbusStateConnected || ++v->attach_tries >= ATTACH_TRIES_MAX)
+		return false;
+	evtimer_add(v->netback->look, &later);
+	return true;
+}
+
 static void look_connected(struct vif *v, enum xenbus_state back)
 {
 	int rc;
@@ -409,6 +430,9 @@ static void look_connected(struct vif *v, enum xenbus_state back)
 	if (back != XenbusStateConnected && !is_plugged(v))
 		return;
 	rc = vif_attach(v);
+	if (rc && try_again(v, back))
+		return;
+	v->attach_tries = 0;
 	if (rc)
 		vif_fail(v, -rc, "cannot attach to the front end");
 	else

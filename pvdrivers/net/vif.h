@@ -67,6 +67,7 @@ struct vif {
 	netif_tx_back_ring_t tx;
 	netif_rx_back_ring_t rx;
 	uint32_t tx_ref, rx_ref;
+	unsigned int attach_tries;
 	struct evtchn_port *port;
 
 	/*
