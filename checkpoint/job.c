@@ -6,7 +6,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+enum { JOB_NICE = 5 };
 
 struct job {
 	int (*work)(void *arg);
@@ -21,6 +24,8 @@ static void *job_thread(void *arg)
 {
 	struct job *j = arg;
 
+	/* It may take seconds of a processor that the daemon's heartbeats need. Failing to yield is no error. */
+	(void)setpriority(PRIO_PROCESS, (id_t)gettid(), JOB_NICE);
 	j->rc = j->work(j->arg);
 	if (eventfd_write(j->fd, 1))
 		abort();

@@ -26,6 +26,7 @@ enum {
 	SYNC_DONE_PAGES = 1024,		/* few enough for one pause */
 	SYNC_ROUNDS_MAX = 8,
 	SYNC_PROGRESS_MS = 200,
+	SYNC_TIMEOUT_MS = 10000,	/* the backup shapes its shell and takes chunks as fast as it can */
 	EPOCH_BUFFERS_MAX = 16,
 	EPOCH_FIRST_PAGES = 8192,	/* room that is there before it is needed */
 	AGAIN_RETRY_US = 2000,
@@ -362,6 +363,7 @@ static void became_protected(struct primary *p)
 {
 	Understudy__WorkerProtected m = UNDERSTUDY__WORKER_PROTECTED__INIT;
 
+	sender_set_timeout(p->sender, p->policy.timeout_ms);
 	m.epoch = p->acked;
 	m.term = p->w->term;
 	m.sync_ms = (uint32_t)((clock_us() - p->sync_started_us) / 1000);
@@ -523,7 +525,8 @@ static int sender_begin(struct primary *p)
 		.token = p->token,
 		.cache_bytes = p->policy.cache_bytes,
 		.heartbeat_ms = p->policy.heartbeat_ms,
-		.timeout_ms = p->policy.timeout_ms,
+		.timeout_ms = p->policy.timeout_ms > SYNC_TIMEOUT_MS ? p->policy.timeout_ms
+								    : SYNC_TIMEOUT_MS,
 	};
 	int rc;
 

@@ -14,10 +14,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,6 +38,7 @@ enum {
 	SENDER_GOODBYE_MS = 100,
 	SENDER_CAUSE_MAX = 320,
 	SENDER_PAGE = 4096,
+	SENDER_NICE = 0,
 };
 
 /* What is done next for the epoch in work. */
@@ -59,6 +62,7 @@ struct ring {
 struct sender {
 	struct sender_config config;
 	char *guest;
+	atomic_uint timeout_ms;
 	int wake_fd, notify_fd;
 	pthread_t thread;
 	bool running;
@@ -510,11 +514,11 @@ static int hear(struct sender *s)
 
 static int keep_alive(struct sender *s)
 {
+	unsigned int timeout_ms = atomic_load(&s->timeout_ms);
 	uint64_t now_us = clock_us();
 
-	if (now_us - s->heard_us >= (uint64_t)s->config.timeout_ms * 1000)
-		return over(s, -ETIMEDOUT, "nothing heard from the backup for %u ms",
-			    s->config.timeout_ms);
+	if (now_us - s->heard_us >= (uint64_t)timeout_ms * 1000)
+		return over(s, -ETIMEDOUT, "nothing heard from the backup for %u ms", timeout_ms);
 	if (!s->answered || out_pending(s) ||
 	    now_us - s->wrote_us < (uint64_t)s->config.heartbeat_ms * 1000)
 		return 0;
@@ -534,7 +538,7 @@ static int wait_for_work(struct sender *s)
 		{.fd = s->config.fd, .events = POLLIN},
 		{.fd = s->wake_fd, .events = POLLIN},
 	};
-	int silence_ms = until_ms(s->heard_us, s->config.timeout_ms);
+	int silence_ms = until_ms(s->heard_us, atomic_load(&s->timeout_ms));
 	int beat_ms = until_ms(s->wrote_us, s->config.heartbeat_ms);
 	int wait_ms = silence_ms;
 
@@ -623,6 +627,9 @@ static void *sender_run(void *arg)
 	struct sender *s = arg;
 	int rc = 0;
 
+	/* The thread that owns the guest comes first. */
+	if (setpriority(PRIO_PROCESS, (id_t)gettid(), SENDER_NICE))
+		log_debug(s->guest, "the sender keeps its priority: %s", strerror(errno));
 	s->heard_us = s->wrote_us = clock_us();
 	while (!rc && !stopping(s)) {
 		rc = step(s);
@@ -723,6 +730,12 @@ int sender_new(const struct sender_config *config, struct sender **out)
 	}
 	*out = s;
 	return 0;
+}
+
+void sender_set_timeout(struct sender *s, unsigned int timeout_ms)
+{
+	atomic_store(&s->timeout_ms, timeout_ms);
+	event_raise(s->wake_fd);
 }
 
 void sender_stop(struct sender *s)

@@ -24,6 +24,12 @@ struct sender_config {
 /* Returns at once; the backup's answer to the hello is awaited by the thread, for timeout_ms at most. */
 int sender_new(const struct sender_config *config, struct sender **out);
 
+/*
+ * Changes timeout_ms from now on. While a baseline is sent the backup may be busy for longer (mapping, shaping) than a
+ * protected guest's clients should wait.
+ */
+void sender_set_timeout(struct sender *s, unsigned int timeout_ms);
+
 /* Stops the thread (within some 100 ms), says goodbye, closes the socket. What was not sent is not; epochs not yet returned are
  * returned by the sender_poll() calls that follow, until SENDER_NONE. */
 void sender_stop(struct sender *s);

@@ -14,7 +14,8 @@
 #include <sys/resource.h>
 #include <sysexits.h>
 
-enum { WORKER_NICE = -15 };	/* a checkpoint that comes late is felt by every client of the guest */
+/* A checkpoint that comes late is felt by every client; a late heartbeat of the daemon (-10) is worse. */
+enum { WORKER_NICE = -5 };
 
 static const struct option options[] = {
 	{"domid", required_argument, NULL, 'd'},

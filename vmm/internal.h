@@ -14,7 +14,7 @@
 
 enum {
 	SCAN_BATCH = 1024,		/* XEN_DOMCTL_getpageframeinfo3 takes no more */
-	MAP_BATCH_PAGES = 1 << 16,	/* pages in one foreign mapping: bounds the arrays handed to the kernel */
+	MAP_BATCH_PAGES = 1 << 11,	/* pages in one foreign mapping: the kernel does not reschedule within one */
 	MAP_SLACK_PAGES = 256,		/* room behind the guest for grant frames that appear later */
 };
 
