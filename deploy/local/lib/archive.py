@@ -16,8 +16,8 @@ def _newc(name, mode, data, ino):
 
 
 def write_initramfs(path, entries, packed=True):
-    """Writes a newc archive to `path`, gzipped if `packed`. entries: archive name -> file to read, or bytes;
-    None makes a directory. Parents are added; a symbolic link on disk is followed."""
+    """Writes a newc archive to `path`, gzipped if `packed`. entries: archive name -> file to read, or
+    bytes; None makes a directory. Parents are added; a symbolic link on disk is followed."""
     tree = {}
     for name, source in entries.items():
         parts = name.strip("/").split("/")
@@ -92,3 +92,19 @@ class Payload:
                 info, data = self.entries[name]
                 tar.addfile(info, io.BytesIO(data))
         os.rename(path + ".new", path)
+
+
+def difference(new, old, path):
+    """Writes to `path` a tar of the entries of the tar `new` that the tar `old` has not, or has with
+    other content. Returns their names."""
+    with tarfile.open(old) as tar:
+        known = {info.name: _identity(tar, info) for info in tar}
+    with tarfile.open(new) as tar, tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as out:
+        changed = [info for info in tar if known.get(info.name) != _identity(tar, info)]
+        for info in changed:
+            out.addfile(info, tar.extractfile(info) if info.isreg() else None)
+    return [info.name for info in changed]
+
+
+def _identity(tar, info):
+    return info.type, info.mode, info.linkname, tar.extractfile(info).read() if info.isreg() else b""

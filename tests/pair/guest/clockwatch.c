@@ -78,6 +78,8 @@ static void answer_line(void *context, const char *line, struct line_client *cli
 
 	if (!strcmp(line, "reset")) {
 		watch->reset_asked = 1;
+		while (watch->reset_asked)
+			usleep(1000);
 		strcpy(answer, "ok\n");
 	} else if (!strcmp(line, "report")) {
 		snprintf(answer, sizeof(answer),

@@ -141,6 +141,8 @@ static void answer_line(void *context, const char *line, struct line_client *cli
 		report(loop, answer, sizeof(answer));
 	} else if (!strcmp(line, "reset")) {
 		loop->reset_asked = 1;
+		while (loop->reset_asked)
+			usleep(1000);
 		strcpy(answer, "ok\n");
 	} else if (sscanf(line, "rate %llu", &rate) == 1) {
 		loop->rate = rate;
