@@ -707,6 +707,7 @@ int sender_new(const struct sender_config *config, struct sender **out)
 		return -ENOMEM;
 	}
 	s->config = *config;
+	atomic_init(&s->timeout_ms, config->timeout_ms);
 	pthread_mutex_init(&s->lock, NULL);
 	s->guest = strdup(config->guest);
 	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
