@@ -8,6 +8,7 @@
 #include "checkpoint/part_net.h"
 #include "checkpoint/part_store.h"
 #include "checkpoint/receiver.h"
+#include "checkpoint/store_ahead.h"
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/log.h"
@@ -33,6 +34,7 @@ struct backup {
 	struct part_memory memory;
 	/* Pages that must not be written before activation, and the latest of each blob. */
 	struct epoch *last;
+	struct store_ahead *ahead;
 };
 
 static void tell_state(struct backup *b, const char *cause)
@@ -122,6 +124,8 @@ static int apply_blobs(struct backup *b, const struct epoch *e)
 		if (rc)
 			return rc;
 	}
+	if (e->blob[BLOB_STORE].len)
+		store_ahead_update(b->ahead, &b->last->blob[BLOB_STORE]);
 	if (machine->len) {
 		rc = machine_decode(machine->data, machine->len, &b->memory.machine);
 		if (rc)
@@ -316,6 +320,7 @@ static int bring_to_life(struct backup *b, Understudy__WorkerActivated *m)
 		.memory = &b->memory,
 		.domid = w->domid,
 		.changed_hint = &w->store_changed,
+		.ahead = b->ahead,
 	};
 	struct part_net net = {
 		.base.ops = &part_net_ops,
@@ -412,6 +417,8 @@ int backup_new(struct worker *w, struct backup **out)
 	b->tick_event = event_new(w->base, -1, EV_PERSIST, stream_tick, b);
 	rc = b->tick_event ? epoch_new(TAIL_PAGES_MAX, &b->last) : -ENOMEM;
 	if (!rc)
+		rc = store_ahead_new(w->base, w->domid, w->name, &b->ahead);
+	if (!rc)
 		rc = job_start(w->base, map_work, map_done, b);
 	if (rc)
 		backup_free(b);
@@ -429,6 +436,7 @@ void backup_free(struct backup *b)
 		event_free(b->tick_event);
 	if (b->last)
 		epoch_free(b->last);
+	store_ahead_free(b->ahead);
 	free(b);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "checkpoint/part_store.h"
+#include "checkpoint/store_ahead.h"
 #include "vmm/store.h"
 
 #include <errno.h>
@@ -85,7 +86,11 @@ static int part_activate(struct participant *p, const struct epoch *last)
 	struct part_store *ps = store_self(p);
 	const struct buf *b = &last->blob[BLOB_STORE];
 
-	return store_apply(ps->xs, ps->domid, b->data, b->len);
+	int rc;
+
+	rc = ps->ahead ? store_ahead_finish(ps->ahead, ps->xs, b)
+		       : store_apply_nodes(ps->xs, ps->domid, b->data, b->len, NULL, 0);
+	return rc ? rc : store_apply_watches(ps->xs, ps->domid, b->data, b->len);
 }
 
 static void part_teardown(struct participant *p)

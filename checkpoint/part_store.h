@@ -6,6 +6,7 @@
 #include "checkpoint/part_memory.h"
 
 struct xs_handle;
+struct store_ahead;
 
 struct part_store {
 	struct participant base;
@@ -15,6 +16,7 @@ struct part_store {
 	bool *changed_hint;		/* set by the worker's watch: the toolstack wrote something */
 	uint64_t stamp;			/* of the ring when the snapshot was taken */
 	struct buf snapshot, sent;
+	const struct store_ahead *ahead;	/* activation: nodes that are in place already; may be NULL */
 };
 
 extern const struct participant_ops part_store_ops;

@@ -378,9 +378,9 @@ static int verb_kind(struct shell *s, char **arg)
 	pci = libxl_device_pci_list(s->ctx, s->domid, &nr_pci);
 	usb = libxl_device_usbdev_list(s->ctx, s->domid, &nr_usb);
 	r = printf("{\"domid\": %u, \"kind\": \"%s\", \"passthrough\": %d, \"memory_kib\": %" PRIu64
-		   ", \"vcpus\": %u, \"uuid\": \"" LIBXL_UUID_FMT "\"}\n",
+		   ", \"vcpus\": %u, \"paused\": %s, \"uuid\": \"" LIBXL_UUID_FMT "\"}\n",
 		   s->domid, kind[type], nr_pci + nr_usb, info.current_memkb + info.outstanding_memkb,
-		   info.vcpu_max_id + 1, LIBXL_UUID_BYTES(info.uuid));
+		   info.vcpu_max_id + 1, info.paused ? "true" : "false", LIBXL_UUID_BYTES(info.uuid));
 	libxl_device_pci_list_free(pci, nr_pci);
 	libxl_device_usbdev_list_free(usb, nr_usb);
 	libxl_dominfo_dispose(&info);

@@ -530,7 +530,7 @@ static int apply_watch(struct xs_handle *xs, uint32_t domid, const struct watch 
 	return 0;
 }
 
-static int apply_watches(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len)
+int store_apply_watches(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len)
 {
 	struct reader r = {blob, len};
 	struct store_head h;
@@ -550,7 +550,7 @@ static int apply_watches(struct xs_handle *xs, uint32_t domid, const void *blob,
 	return rc;
 }
 
-int store_apply_onto(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len, const void *base, size_t base_len)
+int store_apply_nodes(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len, const void *base, size_t base_len)
 {
 	struct node_table t = {0}, b = {0};
 	char dir[NODE_DIR_MAX];
@@ -561,15 +561,21 @@ int store_apply_onto(struct xs_handle *xs, uint32_t domid, const void *blob, siz
 	if (!rc && base)
 		rc = table_read(base, base_len, domid, &b);
 
-	/* Nodes first: the guest has seen their values already, a watch must not tell it again. */
 	snprintf(dir, sizeof(dir), "/local/domain/%u/", domid);
 	for (i = 0; !rc && i < t.nr; i++)
 		rc = apply_node(xs, dir, &t, i, base ? &b : NULL);
-	if (!rc)
-		rc = apply_watches(xs, domid, blob, len);
 	free(b.node);
 	free(t.node);
 	return rc;
+}
+
+/* Nodes first: the guest has seen their values already, a watch must not tell it again. */
+int store_apply_onto(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len, const void *base, size_t base_len)
+{
+	int rc;
+
+	rc = store_apply_nodes(xs, domid, blob, len, base, base_len);
+	return rc ? rc : store_apply_watches(xs, domid, blob, len);
 }
 
 int store_apply(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len)

@@ -30,6 +30,11 @@ int store_apply(struct xs_handle *xs, uint32_t domid, const void *blob, size_t l
  */
 int store_apply_onto(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len, const void *base, size_t base_len);
 
+/* The two halves of it. Watches come last, when their ring is about to be put in place: an event for a guest that does not read would
+ * fill the ring, and xenstored would stop in the middle of a message. */
+int store_apply_nodes(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len, const void *base, size_t base_len);
+int store_apply_watches(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len);
+
 /* Appends a blob of the nodes alone, from an xenstored of any kind. */
 int store_nodes(struct xs_handle *xs, uint32_t domid, struct buf *out);
 
