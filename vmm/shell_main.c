@@ -270,7 +270,10 @@ static int shell_create(struct shell *s, libxl_domain_config *guest, libxl_domai
 	if (code)
 		return code;
 
-	r = libxl_domain_create_new(s->ctx, shell, &domid, NULL, NULL);
+	/* A time-out of 0 still refuses a domid that was in use within this very second. */
+	r = libxl_clear_domid_history(s->ctx);
+	if (!r)
+		r = libxl_domain_create_new(s->ctx, shell, &domid, NULL, NULL);
 	if (r)
 		return failed(s, "shell", r);
 	r = config_store(s, guest);
