@@ -11,7 +11,7 @@
 
 #include "lineserver.h"
 
-enum { PORT = 7003, PERIOD_NS = 1000000 };
+enum { PORT = 7003, PERIOD_NS = 20 * 1000 * 1000 };
 
 struct watch {
 	_Atomic int64_t readings, monotonic_back, monotonic_back_ns, realtime_back,

@@ -94,7 +94,7 @@ def two_guests(pair):
 @scenario("two-vcpus", 240)
 def two_vcpus(pair):
     """A guest with two vCPUs survives its zone."""
-    guest = pair.protected("redis1-smp", "a")
+    guest = pair.protected("redis1-smp", "a", clocks=True)
     require(pair.guest_status("a", guest.name)["vcpus"] == 2, "the guest has not two vCPUs")
     oracle, counter = pair.oracle(guest), pair.counter(guest)
     time.sleep(3)
@@ -128,7 +128,7 @@ def check_no_lockup(pair, zone, guest):
 def idle(pair):
     """A guest that nobody talked to for minutes is as alive as any other."""
     seconds = parameter("UNDERSTUDY_IDLE_S", 180)
-    guest = pair.protected("redis1", "a")
+    guest = pair.protected("redis1", "a", clocks=True)
     pair.redis(guest, "SET before idle")
     pair.guest_line(guest, 7003, "reset")
     first = pair.guest_status("a", guest.name)["epoch"]
@@ -168,7 +168,7 @@ def uptime_difference(pair):
         pair.start(new)
     difference = uptime(pair, old) - uptime(pair, new)
     require(difference >= UPTIME_DIFFERENCE_S - 30, f"uptimes differ by {difference:.0f} s only")
-    guest = pair.protected("redis1", old)
+    guest = pair.protected("redis1", old, clocks=True)
     oracle, counter = pair.oracle(guest), pair.counter(guest)
     pair.guest_line(guest, 7003, "reset")
     readings = 0
