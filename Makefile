@@ -36,7 +36,7 @@ BINARIES := $(if $(filter checkpoint/%,$(PROGRAMS)),$(WORKER)) $(if $(filter rep
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: bench-programs bench check check-fast demo all unit fuzz clean install hypervisor help
+.PHONY: bench-programs check check-fast demo all unit fuzz clean install hypervisor help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -116,8 +116,6 @@ check-fast:	## the tests that need no pair, in under three minutes
 demo:	## a guest loses its zone on a local pair, its clients notice a short stall
 	$(Q)deploy/demo/demo
 
-bench: all bench-programs	## measure, beside xl remus and the floor: table and JSON
-	$(Q)bench/run
 
 install: all	## install below DESTDIR
 	install -D -t $(DESTDIR)$(PREFIX)/sbin $(DAEMON)

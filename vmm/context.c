@@ -47,13 +47,15 @@ int domain_context_get(struct domain *d, const void **context, size_t *len)
 	size_t bytes;
 	int rc;
 
-	if (!d->context) {
+	/* Xen asks for room for the greatest context, which one that was loaded here need not be. */
+	if (!d->context_sized) {
 		rc = context_size(d, &bytes);
 		if (rc)
 			return rc;
 		rc = context_reserve(d, bytes);
 		if (rc)
 			return rc;
+		d->context_sized = true;
 	}
 
 	domctl = domctl_begin(d, XEN_DOMCTL_gethvmcontext);

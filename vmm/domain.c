@@ -197,6 +197,7 @@ int domain_unpause(struct domain *d)
 
 int domain_pv_state(struct domain *d, bool on)
 {
+	d->context_sized = false;
 	int rc;
 
 	rc = hvm_param_set(d, HVM_PARAM_PV_STATE, on);

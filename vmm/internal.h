@@ -56,6 +56,7 @@ struct domain {
 	struct hypercall_args *args;
 	void *context;
 	size_t context_pages;
+	bool context_sized;		/* for contexts with the records that are asked for now */
 	uint64_t *dirty;
 	size_t dirty_pages;
 

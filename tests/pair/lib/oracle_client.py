@@ -169,8 +169,8 @@ def main():
     parser.add_argument("--port", type=int, default=7002)
     parser.add_argument("--run", default="t", help="prefix of the tokens")
     parser.add_argument("--journal", required=True)
-    parser.add_argument("--connections", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=100, help="tokens per second, all together")
+    parser.add_argument("--connections", type=int, default=2)
+    parser.add_argument("--rate", type=float, default=10, help="tokens per second, all together")
     parser.add_argument("--patience", type=float, default=120)
     args = parser.parse_args()
     if args.command == "verify":

@@ -23,9 +23,9 @@ START_LIMIT_S = 200
 SSH_LIMIT_S = 30
 DAEMON_LIMIT_S = 20         # understudyd answers after its start
 GUEST_BOOT_LIMIT_S = 120    # xl create until redis answers
-PROTECT_LIMIT_S = 90        # tagged, or peer back, until the first whole epoch is committed
-RESUME_LIMIT_S = 15         # whatever happened, clients get answers again within
-FAILOVER_LIMIT_S = 20       # zone lost until the other one runs the guest
+PROTECT_LIMIT_S = 120       # tagged, or peer back, until the first whole epoch is committed
+RESUME_LIMIT_S = 45         # whatever happened, clients get answers again within (ten of them, under emulation)
+FAILOVER_LIMIT_S = 30       # zone lost until the other one runs the guest
 CLEAN_LIMIT_S = 60
 POLL_S = 0.25
 
@@ -41,10 +41,16 @@ zone = {zone}
 address = {peer}
 
 # Two hosts and no witness: a cut link would run the guest twice. Here links are cut on purpose only.
+# An emulated guest pays for every epoch with most of its processor: 50 ms leave it enough for two clients. And while libxl builds a
+# shell, dom0's one emulated processor keeps a heartbeat waiting for more than the usual 500 ms.
 [policy standard]
+epoch_ms = 50
+timeout_ms = 1500
 takeover = automatic-without-witness
 
 [policy manual]
+epoch_ms = 50
+timeout_ms = 1500
 takeover = manual
 
 # For tests that hold something up on purpose.
@@ -352,7 +358,7 @@ class Pair:
         self.try_ssh("c", f"for p in /proc/[0-9]*; do "
                           f"[ \"$(readlink $p/cwd)\" = {REMOTE} ] && kill ${{p#/proc/}}; done")
 
-    def counter(self, guest, pause_ms=0):
+    def counter(self, guest, pause_ms=100):
         return Counter(self, guest, pause_ms)
 
     def oracle(self, guest, **options):
