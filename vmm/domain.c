@@ -197,9 +197,9 @@ int domain_unpause(struct domain *d)
 
 int domain_pv_state(struct domain *d, bool on)
 {
-	d->context_sized = false;
 	int rc;
 
+	d->context_sized = false;
 	rc = hvm_param_set(d, HVM_PARAM_PV_STATE, on);
 	/* A hypervisor that does not know the parameter calls its index invalid. */
 	return rc == -EINVAL ? -ENOSYS : rc;
