@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { VERIFY_REPORT_MAX = 8 };
 
@@ -13,6 +14,7 @@ struct part_verify {
 	struct part_memory *memory;
 	unsigned int every;
 	uint8_t *image;			/* [gfn_limit][4096]; a hole costs address space only */
+	size_t image_bytes;
 	uint64_t epochs, compared, differing;
 };
 
@@ -30,9 +32,14 @@ static int verify_setup(struct participant *p)
 {
 	struct part_verify *v = verify_self(p);
 
-	v->image = calloc(domain_gfn_limit(v->memory->domain), DOMAIN_PAGE_SIZE);
+	v->image_bytes = domain_gfn_limit(v->memory->domain) * DOMAIN_PAGE_SIZE;
+	v->image = mmap(NULL, v->image_bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	v->epochs = 0;
-	return v->image ? 0 : -ENOMEM;
+	if (v->image != MAP_FAILED)
+		return 0;
+	v->image = NULL;
+	return -ENOMEM;
 }
 
 static int verify_drain(struct participant *p, bool paused)
@@ -107,7 +114,8 @@ static void verify_teardown(struct participant *p)
 {
 	struct part_verify *v = verify_self(p);
 
-	free(v->image);
+	if (v->image)
+		munmap(v->image, v->image_bytes);
 	v->image = NULL;
 }
 
@@ -144,7 +152,7 @@ void part_verify_free(struct part_verify *v)
 {
 	if (!v)
 		return;
-	free(v->image);
+	verify_teardown(&v->base);
 	free(v);
 }
 
