@@ -50,16 +50,6 @@ static void tell_state(struct backup *b, const char *cause)
 
 /* ---- where pages and blobs go ---- */
 
-static uint8_t *tail_find(const struct epoch *last, uint64_t gfn)
-{
-	size_t i;
-
-	for (i = 0; i < last->nr_pages; i++)
-		if (last->gfn[i] == gfn)
-			return last->pages + i * DOMAIN_PAGE_SIZE;
-	return NULL;
-}
-
 static const void *backup_page(void *arg, uint64_t gfn)
 {
 	struct backup *b = arg;
@@ -67,7 +57,7 @@ static const void *backup_page(void *arg, uint64_t gfn)
 	if (!b->shaped)
 		return NULL;
 	if (domain_page_is_tail(&b->memory.machine, gfn))
-		return tail_find(b->last, gfn);
+		return epoch_page(b->last, gfn);
 	return domain_page(b->w->domain, gfn);
 }
 
@@ -76,7 +66,7 @@ static int apply_page(struct backup *b, uint64_t gfn, const void *page)
 	void *to;
 
 	if (domain_page_is_tail(&b->memory.machine, gfn)) {
-		to = tail_find(b->last, gfn);
+		to = epoch_page(b->last, gfn);
 		if (!to) {
 			if (b->last->nr_pages == TAIL_PAGES_MAX || epoch_reserve(b->last, 1))
 				return -E2BIG;

@@ -102,3 +102,13 @@ void epoch_add_page(struct epoch *e, uint64_t gfn, const void *page)
 	memcpy(e->pages + e->nr_pages * EPOCH_PAGE_SIZE, page, EPOCH_PAGE_SIZE);
 	e->nr_pages++;
 }
+
+uint8_t *epoch_page(const struct epoch *e, uint64_t gfn)
+{
+	size_t i;
+
+	for (i = 0; i < e->nr_pages; i++)
+		if (e->gfn[i] == gfn)
+			return e->pages + i * EPOCH_PAGE_SIZE;
+	return NULL;
+}

@@ -51,4 +51,7 @@ int epoch_reserve(struct epoch *e, size_t nr);
 /* Copies one page in (the caller reserved room). */
 void epoch_add_page(struct epoch *e, uint64_t gfn, const void *page);
 
+/* The page of `gfn`, or NULL. Searches: for epochs of few pages. */
+uint8_t *epoch_page(const struct epoch *e, uint64_t gfn);
+
 #endif

@@ -237,13 +237,7 @@ static void memory_abort(struct participant *p)
 
 static const void *last_page(void *arg, uint64_t gfn)
 {
-	const struct epoch *last = arg;
-	size_t i;
-
-	for (i = 0; i < last->nr_pages; i++)
-		if (last->gfn[i] == gfn)
-			return last->pages + i * DOMAIN_PAGE_SIZE;
-	return NULL;
+	return epoch_page(arg, gfn);
 }
 
 /* Loading the context starts the guest's clock: nothing slow may follow. */
