@@ -110,6 +110,8 @@ place_files() {
 	place src/pvstate_check.c xen/arch/x86/hvm/pvstate_check.c
 	place src/event_pvstate.c xen/common/event_pvstate.c
 	place src/event_fifo_pvstate.c xen/common/event_fifo_pvstate.c
+	place src/relog.c xen/arch/x86/mm/relog.c
+	place src/p2m_pt_relog.c xen/arch/x86/mm/p2m_pt_relog.c
 	place src/xenstored_mirror.c tools/xenstore/xenstored_mirror.c
 	place src/xenstored_mirror.h tools/xenstore/xenstored_mirror.h
 }
