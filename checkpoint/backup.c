@@ -114,8 +114,10 @@ static int apply_blobs(struct backup *b, const struct epoch *e)
 		if (rc)
 			return rc;
 	}
-	if (e->blob[BLOB_STORE].len)
+	if (e->blob[BLOB_STORE].len) {
+		netback_forget_ahead(b->w->netback);
 		store_ahead_update(b->ahead, &b->last->blob[BLOB_STORE]);
+	}
 	if (machine->len) {
 		rc = machine_decode(machine->data, machine->len, &b->memory.machine);
 		if (rc)
@@ -391,6 +393,13 @@ static void map_done(void *arg, int rc)
 	tell_state(b, "ready");
 }
 
+static void nodes_there(void *arg)
+{
+	struct backup *b = arg;
+
+	netback_read_ahead(b->w->netback);
+}
+
 int backup_new(struct worker *w, struct backup **out)
 {
 	struct backup *b = calloc(1, sizeof(*b));
@@ -407,7 +416,7 @@ int backup_new(struct worker *w, struct backup **out)
 	b->tick_event = event_new(w->base, -1, EV_PERSIST, stream_tick, b);
 	rc = b->tick_event ? epoch_new(TAIL_PAGES_MAX, &b->last) : -ENOMEM;
 	if (!rc)
-		rc = store_ahead_new(w->base, w->domid, w->name, &b->ahead);
+		rc = store_ahead_new(w->base, w->domid, w->name, nodes_there, b, &b->ahead);
 	if (!rc)
 		rc = job_start(w->base, map_work, map_done, b);
 	if (rc)

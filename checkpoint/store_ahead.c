@@ -16,9 +16,12 @@ struct store_ahead {
 	struct event_base *base;
 	uint32_t domid;
 	char guest[64];
+	void (*done)(void *arg);
+	void *done_arg;
 	struct xs_handle *xs;		/* the thread's */
 	bool busy, abandoned;		/* the loop's */
 	struct buf wanted;		/* the thread's while busy */
+	struct buf next;		/* came meanwhile; empty: none */
 
 	pthread_mutex_t *lock;		/* held while nodes are written */
 	struct buf *there;		/* under the lock: what the shell holds; empty: not known */
@@ -69,6 +72,7 @@ static void destroy(struct store_ahead *sa)
 	free(sa->lock);
 	free(sa->there);
 	buf_free(&sa->wanted);
+	buf_free(&sa->next);
 	free(sa);
 }
 
@@ -83,10 +87,17 @@ static void ahead_done(void *arg, int rc)
 	}
 	if (rc)
 		log_warn(sa->guest, "xenstore nodes wait for activation: %s", strerror(-rc));
+	if (sa->next.len) {
+		if (!replace(&sa->wanted, &sa->next))
+			sa->busy = !job_start(sa->base, ahead_work, ahead_done, sa);
+		buf_reset(&sa->next);
+	} else if (!rc) {
+		sa->done(sa->done_arg);
+	}
 }
 
 int store_ahead_new(struct event_base *base, uint32_t domid, const char *guest,
-		    struct store_ahead **out)
+		    void (*there)(void *arg), void *arg, struct store_ahead **out)
 {
 	struct store_ahead *sa = calloc(1, sizeof(*sa));
 
@@ -94,6 +105,8 @@ int store_ahead_new(struct event_base *base, uint32_t domid, const char *guest,
 		return -ENOMEM;
 	sa->base = base;
 	sa->domid = domid;
+	sa->done = there;
+	sa->done_arg = arg;
 	strncpy(sa->guest, guest, sizeof(sa->guest) - 1);
 	sa->lock = malloc(sizeof(*sa->lock));
 	sa->there = calloc(1, sizeof(*sa->there));
@@ -120,8 +133,8 @@ void store_ahead_free(struct store_ahead *sa)
 
 void store_ahead_update(struct store_ahead *sa, const struct buf *blob)
 {
-	/* One at a time; what a busy thread misses is left to store_ahead_finish(). */
-	if (sa->busy || replace(&sa->wanted, blob))
+	/* What does not get there in time is left to store_ahead_finish(). */
+	if (replace(sa->busy ? &sa->next : &sa->wanted, blob) || sa->busy)
 		return;
 	sa->busy = !job_start(sa->base, ahead_work, ahead_done, sa);
 }

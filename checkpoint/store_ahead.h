@@ -14,8 +14,9 @@ struct event_base;
 struct xs_handle;
 struct store_ahead;
 
+/* `there(arg)` is called on the loop whenever the latest blob's nodes are in place. */
 int store_ahead_new(struct event_base *base, uint32_t domid, const char *guest,
-		    struct store_ahead **out);
+		    void (*there)(void *arg), void *arg, struct store_ahead **out);
 
 /* A thread that is at it frees it when it is done. */
 void store_ahead_free(struct store_ahead *sa);

@@ -3,6 +3,7 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,8 +21,10 @@ static struct fi {
 	bool done;
 } faults[FI_MAX];
 static unsigned int nr_faults;
+/* Points are passed in every thread of a process. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-bool fi_armed;
+atomic_bool fi_armed;
 
 static int fault_parse(char *word, struct fi *f)
 {
@@ -63,6 +66,7 @@ void fi_load(void)
 	}
 	line[strcspn(line, "\n")] = '\0';
 
+	pthread_mutex_lock(&lock);
 	nr_faults = 0;
 	for (word = strtok_r(line, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
 		if (nr_faults == FI_MAX || fault_parse(word, &faults[nr_faults]))
@@ -70,7 +74,8 @@ void fi_load(void)
 		else
 			nr_faults++;
 	}
-	fi_armed = nr_faults > 0;
+	atomic_store(&fi_armed, nr_faults > 0);
+	pthread_mutex_unlock(&lock);
 }
 
 static int fault_act(const struct fi *f)
@@ -92,11 +97,14 @@ static int fault_act(const struct fi *f)
 	return -EIO;
 }
 
-int fi_point_slow(const char *name)
+/* Whether `name` is due now; if so, what was armed, which then is spent. */
+static bool fault_take(const char *name, struct fi *taken)
 {
+	bool due = false;
 	unsigned int i;
 
-	for (i = 0; i < nr_faults; i++) {
+	pthread_mutex_lock(&lock);
+	for (i = 0; !due && i < nr_faults; i++) {
 		struct fi *f = &faults[i];
 
 		if (f->done || strcmp(f->name, name))
@@ -105,8 +113,16 @@ int fi_point_slow(const char *name)
 			f->skip--;
 			continue;
 		}
-		f->done = true;
-		return fault_act(f);
+		f->done = due = true;
+		*taken = *f;
 	}
-	return 0;
+	pthread_mutex_unlock(&lock);
+	return due;
+}
+
+int fi_point_slow(const char *name)
+{
+	struct fi taken;
+
+	return fault_take(name, &taken) ? fault_act(&taken) : 0;
 }

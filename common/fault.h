@@ -7,9 +7,10 @@
 #ifndef COMMON_FAULT_H
 #define COMMON_FAULT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
-extern bool fi_armed;
+extern atomic_bool fi_armed;
 
 /* Reads UNDERSTUDY_FAULT; if UNDERSTUDY_FAULT_FILE names a readable file its first line counts instead. Called at the
  * start, and again on SIGUSR2 so that a live worker can be armed. Bad words are logged and ignored. */
@@ -20,7 +21,7 @@ int fi_point_slow(const char *name);
 /* 0, or -EIO where the armed action is `fail`. */
 static inline int fi_point(const char *name)
 {
-	return __builtin_expect(fi_armed, 0) ? fi_point_slow(name) : 0;
+	return __builtin_expect(atomic_load_explicit(&fi_armed, memory_order_relaxed), 0) ? fi_point_slow(name) : 0;
 }
 
 #endif

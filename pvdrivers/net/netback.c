@@ -345,22 +345,38 @@ int netback_state_check(const void *blob, size_t len)
 	return read_state(NULL, blob, len);
 }
 
+void netback_read_ahead(struct netback *nb)
+{
+	FOR_EACH_VIF(nb, v)
+	{
+		if (v->present && !v->attached)
+			vif_read_ahead(v);
+	}
+}
+
+void netback_forget_ahead(struct netback *nb)
+{
+	FOR_EACH_VIF(nb, v)
+		v->ahead = false;
+}
+
 static int activate_vif(struct netback *nb, struct vif *v)
 {
+	bool front_connected = v->ahead && v->ahead_state == XenbusStateConnected;
 	int rc;
 
 	if (v->tap < 0 || !v->front) {
 		log_err(nb->config.guest, "%s: cannot be activated: it was never set up", v->name);
 		return -ENODEV;
 	}
-	if (!xenbus_exists(nb->xenbus, "%s/tx-ring-ref", v->front)) {
+	if (!v->ahead && !xenbus_exists(nb->xenbus, "%s/tx-ring-ref", v->front)) {
 		log_info(nb->config.guest, "%s: the guest had not connected it", v->name);
 		return 0;
 	}
 	rc = vif_attach(v);
 	if (!rc)
 		rc = xenbus_set_state(nb->xenbus, v->back, XenbusStateConnected);
-	if (!rc)
+	if (!rc && !front_connected)
 		rc = xenbus_set_state(nb->xenbus, v->front, XenbusStateConnected);
 	if (rc)
 		log_err(nb->config.guest, "%s: cannot attach to the copied rings: %s", v->name,

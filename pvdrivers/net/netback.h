@@ -61,6 +61,10 @@ struct buf;
 int netback_state(struct netback *nb, struct buf *out);
 int netback_state_check(const void *blob, size_t len);
 
+/* Standby, the front ends' nodes are in place: reads them, so that activation need not. Forget: they are about to change. */
+void netback_read_ahead(struct netback *nb);
+void netback_forget_ahead(struct netback *nb);
+
 /*
  * Activation: takes the learned addresses, then attaches every vif to its live ring and sets both xenbus states to connected.
  * The front end's nodes and memory are in place. -errno: which vif is logged.

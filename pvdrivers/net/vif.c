@@ -113,7 +113,7 @@ static void read_features(struct vif *v)
 }
 
 /* What the front end has written; none of it is trusted. */
-static int read_front(struct vif *v, uint32_t *port)
+static int read_front(struct vif *v)
 {
 	struct xenbus *xb = v->netback->xenbus;
 	int rc;
@@ -122,7 +122,7 @@ static int read_front(struct vif *v, uint32_t *port)
 	if (!rc)
 		rc = xenbus_read_u32(xb, &v->rx_ref, "%s/rx-ring-ref", v->front);
 	if (!rc)
-		rc = xenbus_read_u32(xb, port, "%s/event-channel", v->front);
+		rc = xenbus_read_u32(xb, &v->port_nr, "%s/event-channel", v->front);
 	if (rc)
 		return rc;
 	if (!xenbus_read_default(xb, 0, "%s/request-rx-copy", v->front))
@@ -178,12 +178,21 @@ static int set_offloads(struct vif *v)
 	return tap_set_offloads(v->tap, &o);
 }
 
+void vif_read_ahead(struct vif *v)
+{
+	v->ahead = false;
+	if (!v->front)
+		return;
+	v->ahead_state = xenbus_state(v->netback->xenbus, v->front);
+	v->ahead = !read_front(v);
+}
+
 int vif_attach(struct vif *v)
 {
-	uint32_t port;
 	int rc;
 
-	rc = read_front(v, &port);
+	rc = v->ahead ? 0 : read_front(v);
+	v->ahead = false;
 	if (rc)
 		return rc;
 	rc = set_offloads(v);
@@ -192,7 +201,7 @@ int vif_attach(struct vif *v)
 	rc = map_rings(v);
 	if (rc)
 		return rc;
-	rc = evtchn_bind(v->netback->evtchn, v->netback->config.domid, port, on_event, v, &v->port);
+	rc = evtchn_bind(v->netback->evtchn, v->netback->config.domid, v->port_nr, on_event, v, &v->port);
 	if (rc) {
 		unmap_rings(v);
 		return rc;

@@ -66,7 +66,9 @@ struct vif {
 	struct vif_features features;
 	netif_tx_back_ring_t tx;
 	netif_rx_back_ring_t rx;
-	uint32_t tx_ref, rx_ref;
+	uint32_t tx_ref, rx_ref, port_nr; /* as the front end wrote them */
+	bool ahead;			  /* they and the features were read ahead of activation */
+	enum xenbus_state ahead_state;	  /* the front end's, then */
 	unsigned int attach_tries;
 	struct evtchn_port *port;
 
@@ -114,6 +116,7 @@ void vif_release(struct vif *v, bool keep_tap);
 void vif_set_state(struct vif *v, enum xenbus_state state);
 int vif_attach(struct vif *v); /* rings at rsp_prod, event channel, offloads; serving starts with
 				  the next turn */
+void vif_read_ahead(struct vif *v); /* what vif_attach() would read; it then does not */
 void vif_detach(struct vif *v);
 void vif_fail(struct vif *v, int error,
 	      const char *what);  /* disconnects for good, with an error node */

@@ -500,7 +500,7 @@ def check_counter(result):
 class Oracle:
     """The output-commit oracle in zone c."""
 
-    def __init__(self, pair, guest, connections=4, rate=100):
+    def __init__(self, pair, guest, connections=4, rate=40):
         self.pair, self.guest = pair, guest
         pair.client_serial += 1
         self.run = f"o{pair.client_serial}"
