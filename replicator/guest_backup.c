@@ -519,6 +519,7 @@ static void probed(struct guest *g, int status, const char *out, const char *err
 static void entered_waiting(struct guest *g, enum guest_event event, const char *cause)
 {
 	if (event == GUEST_SHELL_READY || event == GUEST_PREPARE) {
+		g->problem[0] = '\0';
 		answer_prepared(g);
 		return;
 	}

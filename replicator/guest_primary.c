@@ -155,6 +155,7 @@ static void begin_syncing(struct guest *g)
 	const struct policy *p = guest_policy(g);
 
 	fi_point("D_SYNC");
+	g->problem[0] = '\0';
 	policy.epoch_ms = p->epoch_ms;
 	policy.window = p->window;
 	policy.heartbeat_ms = p->heartbeat_ms;

@@ -152,8 +152,9 @@ class Pair:
         return re.search(rf"^zone {zone}: .*pid \d+", out, re.M) is not None
 
     def up(self):
-        """Zones up, configured for the tests, clients' programs in zone c."""
+        """Zones up, with our software as it is built now, configured for the tests, clients' programs in zone c."""
         self.tool("up", limit=UP_LIMIT_S)
+        self.tool("reload", limit=START_LIMIT_S)    # a pair that was up may have an older one
         self.install_clients()
         for zone in "ab":
             self.configure(zone)
