@@ -36,7 +36,7 @@ BINARIES := $(if $(filter checkpoint/%,$(PROGRAMS)),$(WORKER)) $(if $(filter rep
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: bench-programs check check-fast demo all unit fuzz clean install hypervisor help
+.PHONY: bench-programs check check-fast demo all unit fuzz tidy clean install hypervisor help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -103,6 +103,10 @@ $(BUILD)/bench/%: bench/%.c $(CORE)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(CORE) $(ALL_LIBS)
 
 bench-programs: $(BENCH)	## build the programs that benchmarks run
+
+# Not a part of `make check`: it takes ten minutes and judges style as much as errors.
+tidy: $(PROTO_C)	## read the sources with clang-tidy
+	$(Q)clang-tidy --quiet $(SOURCES) $(PROGRAMS) -- $(filter-out -MMD -MP -fno-omit-frame-pointer,$(ALL_CFLAGS))
 
 hypervisor:	## build our Xen and xenstored (.deb in build/hypervisor)
 	$(Q)vmm/hypervisor/build.sh build/hypervisor

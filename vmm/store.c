@@ -370,7 +370,7 @@ static int snapshot_watches_from(struct xs_handle *xs, uint32_t domid, unsigned 
 
 static int snapshot_watches(struct xs_handle *xs, uint32_t domid, struct buf *out, uint32_t *nr)
 {
-	struct watches_head h;
+	struct watches_head h = {0};
 	unsigned int first = 0;
 	int rc;
 

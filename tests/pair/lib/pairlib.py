@@ -339,7 +339,7 @@ class Pair:
     # Clients in zone c
 
     def install_clients(self):
-        self.ssh("c", f"mkdir -p {REMOTE}; ip -6 address add fd77::3/64 dev lan nodad 2>/dev/null || true")
+        self.ssh("c", f"mkdir -p {REMOTE}; rm -f {REMOTE}/*.json {REMOTE}/*.journal; ip -6 address add fd77::3/64 dev lan nodad 2>/dev/null || true")
         self.tool("push", "c", *[os.path.join(HERE, name) for name in CLIENTS], REMOTE + "/")
 
     def spawn(self, command, log):
