@@ -22,9 +22,10 @@ static void memory_teardown(struct participant *p)
 	struct part_memory *pm = memory_self(p);
 	int rc;
 
-	rc = domain_dirty_disable(pm->domain);
+	/* While the PV state is on Xen lets nobody turn the log off. */
+	rc = domain_pv_state(pm->domain, false);
 	if (!rc)
-		rc = domain_pv_state(pm->domain, false);
+		rc = domain_dirty_disable(pm->domain);
 	if (!rc)
 		rc = domain_freeze_memory(pm->domain, false);
 	if (rc && rc != -ENOENT && rc != -ESRCH)
@@ -50,14 +51,17 @@ static int memory_setup(struct participant *p)
 	pm->dirty = NULL;
 
 	rc = pm->carry && pm->more ? 0 : -ENOMEM;
+	/* Both may be on, from a worker that died. */
+	if (!rc)
+		rc = domain_pv_state(pm->domain, false);
+	if (!rc)
+		rc = domain_dirty_enable(pm->domain);
 	if (!rc)
 		rc = domain_pv_state(pm->domain, true);
 	if (!rc)
 		rc = domain_freeze_memory(pm->domain, true);
 	if (!rc)
 		rc = domain_machine_get(pm->domain, &pm->machine);
-	if (!rc)
-		rc = domain_dirty_enable(pm->domain);
 	if (rc)
 		memory_teardown(p);
 	return rc;

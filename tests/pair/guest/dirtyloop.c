@@ -11,6 +11,8 @@
  *   report   one line "name=value ..." since the last reset
  *   reset    starts the measurement anew, answers "ok"
  *   rate N   changes the rate, answers "ok"
+ *   size MIB dirties only so much of the buffer from now on, answers "ok"
+ *   longest N  the N longest gaps in microseconds, descending, in one line
  */
 #include <errno.h>
 #include <pthread.h>
@@ -30,11 +32,13 @@ enum {
 	PAGE_BYTES = 4096,
 	GAP_FLOOR_US = 100, /* below this a gap is the loop's own time or a timer interrupt */
 	GAPS = 1 << 16,	    /* remembered for the percentiles: the last so many */
+	GAP_CHARS = 11,	    /* a gap in an answer, with the blank before it */
 };
 
 struct loop {
 	unsigned char *buffer;
 	uint64_t pages;
+	_Atomic uint64_t used; /* pages of the buffer that are dirtied, one after the other */
 	_Atomic uint64_t rate;
 	_Atomic int reset_asked;
 	pthread_mutex_t lock; /* what follows is written by the loop, read by reports */
@@ -94,7 +98,7 @@ static void *loop_run(void *arg)
 		for (uint64_t due = (now - due_from) * rate / 1000000; issued < due; issued++) {
 			memcpy(loop->buffer + next * PAGE_BYTES, &value, sizeof(value));
 			value++;
-			next = (next + 1) % loop->pages;
+			next = (next + 1) % loop->used;
 			loop->dirtied++;
 		}
 		loop->rounds++;
@@ -109,16 +113,47 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void report(struct loop *loop, char *answer, size_t size)
+/* The remembered gaps, ascending, into sorted[GAPS]; how many. */
+static uint64_t sort_gaps(struct loop *loop, uint32_t *sorted)
 {
-	static uint32_t sorted[GAPS];
-	uint64_t seen, elapsed_us = now_us() - loop->start_us;
+	uint64_t seen;
 
 	pthread_mutex_lock(&loop->lock);
 	seen = loop->gap_count < GAPS ? loop->gap_count : GAPS;
 	memcpy(sorted, loop->gaps_us, seen * sizeof(*sorted));
 	pthread_mutex_unlock(&loop->lock);
 	qsort(sorted, seen, sizeof(*sorted), compare);
+	return seen;
+}
+
+/* The checkpoints among the gaps are the longest ones: the others are the kernel's own. */
+static void send_longest(struct loop *loop, uint64_t count, struct line_client *client)
+{
+	uint32_t *sorted = malloc(GAPS * sizeof(*sorted));
+	char *answer = malloc(GAPS * GAP_CHARS + 2);
+	uint64_t seen, i;
+	size_t used = 0;
+
+	if (sorted && answer) {
+		seen = sort_gaps(loop, sorted);
+		for (i = 0; i < count && i < seen; i++)
+			used += (size_t)snprintf(answer + used, GAP_CHARS + 1, "%u ",
+						 sorted[seen - 1 - i]);
+		answer[used++] = '\n';
+		line_send(client, answer, used);
+	} else {
+		line_send(client, "error: no memory\n", strlen("error: no memory\n"));
+	}
+	free(answer);
+	free(sorted);
+}
+
+static void report(struct loop *loop, char *answer, size_t size)
+{
+	static uint32_t sorted[GAPS];
+	uint64_t seen, elapsed_us = now_us() - loop->start_us;
+
+	seen = sort_gaps(loop, sorted);
 	snprintf(answer, size,
 		 "elapsed_us=%llu rounds=%llu rounds_per_s=%llu pages_dirtied=%llu rate=%llu "
 		 "gaps=%llu "
@@ -135,7 +170,7 @@ static void answer_line(void *context, const char *line, struct line_client *cli
 {
 	struct loop *loop = context;
 	char answer[512];
-	unsigned long long rate;
+	unsigned long long number;
 
 	if (!strcmp(line, "report")) {
 		report(loop, answer, sizeof(answer));
@@ -144,11 +179,18 @@ static void answer_line(void *context, const char *line, struct line_client *cli
 		while (loop->reset_asked)
 			usleep(1000);
 		strcpy(answer, "ok\n");
-	} else if (sscanf(line, "rate %llu", &rate) == 1) {
-		loop->rate = rate;
+	} else if (sscanf(line, "rate %llu", &number) == 1) {
+		loop->rate = number;
 		strcpy(answer, "ok\n");
+	} else if (sscanf(line, "size %llu", &number) == 1 && number > 0 &&
+		   number <= loop->pages >> 8) {
+		loop->used = number << 8;
+		strcpy(answer, "ok\n");
+	} else if (sscanf(line, "longest %llu", &number) == 1) {
+		send_longest(loop, number, client);
+		return;
 	} else {
-		strcpy(answer, "error: report, reset or rate N\n");
+		strcpy(answer, "error: report, reset, rate N, size MIB or longest N\n");
 	}
 	line_send(client, answer, strlen(answer));
 }
@@ -164,7 +206,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	loop.rate = strtoull(argv[1], NULL, 10);
-	loop.pages = mib << 8;
+	loop.pages = loop.used = mib << 8;
 	loop.buffer = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (loop.buffer == MAP_FAILED) {
