@@ -104,6 +104,11 @@ $(BUILD)/bench/%: bench/%.c $(CORE)
 
 bench-programs: $(BENCH)	## build the programs that benchmarks run
 
+# The folder has the same name. BENCH_ARGS="--full epochs": see bench/run.
+.PHONY: bench
+bench:	## measure against `xl remus`, the floor and xen-netback on a local pair: a table, build/bench/result.json
+	$(Q)bench/run $(BENCH_ARGS)
+
 # Not a part of `make check`: it takes ten minutes and judges style as much as errors.
 tidy: $(PROTO_C)	## read the sources with clang-tidy
 	$(Q)clang-tidy --quiet $(SOURCES) $(PROGRAMS) -- $(filter-out -MMD -MP -fno-omit-frame-pointer,$(ALL_CFLAGS))

@@ -27,9 +27,8 @@ def distribution(values):
     return {"p50": percentile(values, 50), "p99": percentile(values, 99), "max": percentile(values, 100)}
 
 
-def spread(values):
-    """Median and extremes of repeated measurements."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "all": list(values)}
+def median(values):
+    return statistics.median(values) if values else None
 
 
 def json_stream(text):
@@ -76,12 +75,6 @@ def of_worker(windows):
                 / max(0.001, statistics.mean(w["epochs_per_s"] for w in windows)),
                 commit_us_p50=statistics.median(w["commit_us_p50"] for w in windows),
                 back_pressure=sum(w["back_pressure"] for w in windows), seconds_seen=len(windows))
-
-
-def pauses_seen(loop, epochs_per_s):
-    """Pauses as the guest sees them: so many of its longest gaps as there were epochs; shorter ones are its kernel's own."""
-    epochs = max(1, round(epochs_per_s * loop["elapsed_us"] / 1e6))
-    return distribution(loop["longest_gaps_us"][:epochs])
 
 
 def of_floor(text):

@@ -22,16 +22,19 @@ TO_BACKUP, TO_NOWHERE = "a backup in zone b", "/dev/null (-b)"
 
 
 class Remus:
-    """One `xl remus` that runs. `transport` says where its stream goes."""
+    """One `xl remus`. `transport` says where its stream goes."""
 
     def __init__(self, stand, guest, epoch_ms, transport):
         self.stand, self.transport = stand, transport
+        self.command = ["xl", "remus", "-F", "-n", "-d", "-i", str(epoch_ms)] + self._target(guest)
         self.receiver = self.sender = None
-        if transport == TO_BACKUP:
+
+    def start(self):
+        if self.transport == TO_BACKUP:
             self.receiver = self._spawn("b", RECEIVE_LOG, f"python3 {PROGRAMS}/remus_transport.py receive "
                                                           f"{pairlib.REPL['b']} {PORT} xl migrate-receive -r -e")
-        self.command = ["xl", "remus", "-F", "-n", "-d", "-i", str(epoch_ms)] + self._target(guest)
         self.sender = self._spawn("a", LOG, shlex.join(self.command))
+        self._wait_checkpoints()
 
     def _target(self, guest):
         if self.transport == TO_NOWHERE:
@@ -42,7 +45,7 @@ class Remus:
         """A process group of its own; its id."""
         return int(self.stand.ssh(zone, f"rm -f {log}; setsid nice -n {NICE} {command} > {log} 2>&1 < /dev/null & echo $!"))
 
-    def wait_checkpoints(self):
+    def _wait_checkpoints(self):
         def probe():
             seen = int(self.stand.try_ssh("a", f"grep -c {shlex.quote(figures.SUSPENDED)} {LOG}")[1] or 0)
             if seen >= FIRST_CHECKPOINTS:
@@ -77,6 +80,8 @@ class Remus:
                 self.stand.try_ssh(zone, f"kill -9 -- -{group}")
                 wait_for(f"zone {zone}: xl ends", END_LIMIT_S, lambda zone=zone, group=group: self.stand.try_ssh(
                     zone, f"test -d /proc/{group}")[0] != 0)
+        for domid, _ in self.stand.domains("b").values():
+            self.stand.try_ssh("b", f"xl destroy {domid}", limit=pairlib.CLEAN_LIMIT_S)     # what was being received
 
 
 @contextlib.contextmanager
@@ -87,7 +92,7 @@ def remus(stand, roles, epoch_ms, transports):
         guest = stand.fresh(roles)
         session = Remus(stand, guest, epoch_ms, transports[0])
         try:
-            session.wait_checkpoints()
+            session.start()
             break
         except Failed as error:
             session.stop()

@@ -104,6 +104,12 @@ class Stand(pairlib.Pair):
         require(guest.name in domains, f"{guest.name} does not run in zone a")
         return domains[guest.name][0]
 
+    def unprotect(self, guest):
+        """An ordinary guest again, and no copy of it on the other side, so that it can be tagged anew."""
+        self.untag("a", guest.name)
+        wait_for(f"{guest.name} is forgotten", pairlib.CLEAN_LIMIT_S,
+                 lambda: all(self.guest_status(zone, guest.name) is None for zone in "ab"))
+
     # The loop in the guest
 
     def set_loop(self, guest, rate, mib):
