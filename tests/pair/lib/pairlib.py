@@ -23,7 +23,7 @@ START_LIMIT_S = 200
 SSH_LIMIT_S = 30
 DAEMON_LIMIT_S = 20         # understudyd answers after its start
 GUEST_BOOT_LIMIT_S = 120    # xl create until redis answers
-PROTECT_LIMIT_S = 120       # tagged, or peer back, until the first whole epoch is committed
+PROTECT_LIMIT_S = 240       # tagged, or peer back, until the first whole epoch is committed
 RESUME_LIMIT_S = 45         # whatever happened, clients get answers again within (ten of them, under emulation)
 FAILOVER_LIMIT_S = 30       # zone lost until the other one runs the guest
 CLEAN_LIMIT_S = 60
@@ -124,6 +124,7 @@ class Pair:
     def __init__(self, folder, say):
         self.folder, self.say = folder, say
         self.client_serial = 0
+        self.left = None            # what protected() made last; clean() took nothing away since
 
     # The tool
 
@@ -374,6 +375,7 @@ class Pair:
 
     def clean(self):
         """Zones up, links healed, nothing tagged, no guest anywhere, no client."""
+        self.left = None
         if not all(self.alive(zone) for zone in "abc"):
             for zone in "abc":
                 self.start(zone)
@@ -398,12 +400,29 @@ class Pair:
         return ", ".join(left) if left else True
 
     def protected(self, key="redis1", zone="a", policy="standard", clocks=False):
-        """A fresh guest, running in `zone`, protected."""
-        self.clean()
-        guest = self.create(key, zone, clocks=clocks)
-        self.tag(zone, guest.name, policy)
-        self.wait_protected(zone, guest.name)
+        """A guest that runs in `zone`, protected, and nothing else: the last scenario's if it left such a one, else a new one."""
+        guest, wanted = GUESTS[key], (key, zone, policy, clocks)
+        if self._left_protected(guest, wanted):
+            self.say(f"goes on with the {guest.name} that was left")
+        else:
+            self.clean()
+            self.create(key, zone, clocks=clocks)
+            self.tag(zone, guest.name, policy)
+            self.wait_protected(zone, guest.name)
+        self.left = wanted
         return guest
+
+    def _left_protected(self, guest, wanted):
+        if self.left != wanted or not all(self.alive(zone) for zone in "abc"):
+            return False
+        self.heal("all")
+        self.end_clients()
+        for zone in "ab":
+            self.configure(zone)
+            self.try_ssh(zone, f"rm -f {FAULT_FILE}")
+            if [g["name"] for g in self.status(zone)["guests"]] != [guest.name] or len(self.domains(zone)) != 1:
+                return False
+        return not isinstance(self.is_protected(wanted[1], guest.name), str)
 
     # Evidence
 
