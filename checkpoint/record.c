@@ -400,7 +400,7 @@ const char *record_goodbye_get(const uint8_t *at, uint32_t length, enum goodbye 
 }
 
 struct epoch_hash {
-	XXH3_state_t *state;
+	XXH64_state_t *state;
 };
 
 int epoch_hash_new(struct epoch_hash **out)
@@ -409,7 +409,7 @@ int epoch_hash_new(struct epoch_hash **out)
 
 	if (!h)
 		return -ENOMEM;
-	h->state = XXH3_createState();
+	h->state = XXH64_createState();
 	if (!h->state) {
 		free(h);
 		return -ENOMEM;
@@ -422,7 +422,7 @@ void epoch_hash_free(struct epoch_hash *h)
 {
 	if (!h)
 		return;
-	XXH3_freeState(h->state);
+	XXH64_freeState(h->state);
 	free(h);
 }
 
@@ -431,9 +431,9 @@ void epoch_hash_begin(struct epoch_hash *h, uint64_t number, const uint8_t begin
 	uint8_t n[8];
 
 	wire_put64(n, number);
-	XXH3_64bits_reset(h->state);
-	XXH3_64bits_update(h->state, n, sizeof(n));
-	XXH3_64bits_update(h->state, begin, RECORD_BEGIN_SIZE);
+	XXH64_reset(h->state, 0);
+	XXH64_update(h->state, n, sizeof(n));
+	XXH64_update(h->state, begin, RECORD_BEGIN_SIZE);
 }
 
 void epoch_hash_page(struct epoch_hash *h, uint64_t gfn, const void *page)
@@ -441,8 +441,8 @@ void epoch_hash_page(struct epoch_hash *h, uint64_t gfn, const void *page)
 	uint8_t n[8];
 
 	wire_put64(n, gfn);
-	XXH3_64bits_update(h->state, n, sizeof(n));
-	XXH3_64bits_update(h->state, page, PAGE_SIZE_BYTES);
+	XXH64_update(h->state, n, sizeof(n));
+	XXH64_update(h->state, page, PAGE_SIZE_BYTES);
 }
 
 void epoch_hash_blob(struct epoch_hash *h, enum epoch_blob kind, const void *blob, size_t len)
@@ -451,11 +451,11 @@ void epoch_hash_blob(struct epoch_hash *h, enum epoch_blob kind, const void *blo
 
 	wire_put64(n, kind);
 	wire_put64(n + 8, len);
-	XXH3_64bits_update(h->state, n, sizeof(n));
-	XXH3_64bits_update(h->state, blob, len);
+	XXH64_update(h->state, n, sizeof(n));
+	XXH64_update(h->state, blob, len);
 }
 
 uint64_t epoch_hash_end(struct epoch_hash *h)
 {
-	return XXH3_64bits_digest(h->state);
+	return XXH64_digest(h->state);
 }

@@ -162,7 +162,7 @@ int record_goodbye_add(struct buf *out, uint64_t epoch, enum goodbye cause, cons
 const char *record_goodbye_get(const uint8_t *at, uint32_t length, enum goodbye *cause,
 			       char text[RECORD_GOODBYE_TEXT_MAX + 1]);
 
-/* XXH3-64 over an epoch's decoded content, in stream order. */
+/* XXH64 over an epoch's decoded content, in stream order. Scalar: where SIMD is emulated XXH3 costs ten times as much. */
 struct epoch_hash;
 
 int epoch_hash_new(struct epoch_hash **out);

@@ -71,7 +71,7 @@ class Epoch:
         need(not self.flags & SYNC or self.flags == SYNC, "a sync epoch cannot be first or final")
         need(self.blobs <= len(BLOBS), f"{self.blobs} blobs announced")
         self.number = number
-        self.hash = xxhash.xxh3_64(seed=0)
+        self.hash = xxhash.xxh64(seed=0)
         self.hash.update(struct.pack("<Q", number) + payload)
         self.staged, self.nr_pages, self.nr_blobs, self.last_blob = {}, 0, 0, -1
         self.encodings = [0] * len(ENCODINGS)
