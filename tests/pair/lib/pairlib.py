@@ -27,7 +27,8 @@ PROTECT_LIMIT_S = 240       # tagged, or peer back, until the first whole epoch 
 RESUME_LIMIT_S = 45         # whatever happened, clients get answers again within (ten of them, under emulation)
 FAILOVER_LIMIT_S = 30       # zone lost until the other one runs the guest
 CLEAN_LIMIT_S = 60
-POLL_S = 0.25
+POLL_S = 0.5
+POLL_SELDOM_S = 2     # what takes long anyway: each look costs an emulated dom0 a third of a second of its processor
 
 REPL = {"a": "10.88.0.1", "b": "10.88.0.2"}
 PEER = {"a": "b", "b": "a"}
@@ -327,7 +328,7 @@ class Pair:
 
     def wait_protected(self, zone, name, limit_s=PROTECT_LIMIT_S):
         return wait_for(f"{name} protected in zone {zone}", limit_s,
-                        lambda: self.is_protected(zone, name))
+                        lambda: self.is_protected(zone, name), poll_s=POLL_SELDOM_S)
 
     def wait_runs(self, zone, name, limit_s=FAILOVER_LIMIT_S):
         def probe():
@@ -488,7 +489,7 @@ class Counter:
                 raise Failed(f"counter client of {self.guest.name}: {now['error']}")
             return now if now and now["answers"] >= before + more else \
                 f"{now['answers'] - before if now else 0} of {more} answers"
-        return wait_for(f"answers from {self.guest.name}", limit_s, probe)
+        return wait_for(f"answers from {self.guest.name}", limit_s, probe, poll_s=1)
 
     def stop(self):
         """Ends it and judges: one connection, nothing lost, nothing twice, never backward."""
@@ -520,7 +521,7 @@ def check_counter(result):
 class Oracle:
     """The output-commit oracle in zone c."""
 
-    def __init__(self, pair, guest, connections=4, rate=40):
+    def __init__(self, pair, guest, connections=4, rate=20):
         self.pair, self.guest = pair, guest
         pair.client_serial += 1
         self.run = f"o{pair.client_serial}"
