@@ -76,6 +76,16 @@ static bool machine_same(const struct domain_machine *a, const struct domain_mac
 	return !memcmp(&x, &y, sizeof(x));
 }
 
+/* The shell's grant table has as many frames as the baseline found. */
+static int check_grants(const struct part_memory *pm, uint32_t nr)
+{
+	if (nr == pm->machine.nr_grant_frames)
+		return 0;
+	log_warn(pm->guest, "its grant table grew from %u to %u frames",
+		 pm->machine.nr_grant_frames, nr);
+	return -ESTALE;
+}
+
 static int memory_drain(struct participant *p, bool paused)
 {
 	struct part_memory *pm = memory_self(p);
@@ -91,13 +101,10 @@ static int memory_drain(struct participant *p, bool paused)
 	}
 
 	rc = domain_machine_get(pm->domain, &now);
+	if (!rc)
+		rc = check_grants(pm, now.nr_grant_frames);
 	if (rc)
 		return rc;
-	if (now.nr_grant_frames != pm->machine.nr_grant_frames) {
-		log_warn(pm->guest, "its grant table grew from %u to %u frames",
-			 pm->machine.nr_grant_frames, now.nr_grant_frames);
-		return -ESTALE;
-	}
 	if (!machine_same(&now, &pm->machine))
 		pm->machine_sent = false;
 	pm->machine = now;
@@ -194,8 +201,15 @@ static int memory_capture(struct participant *p, struct epoch *e)
 	uint64_t always[MEMORY_ALWAYS_MAX];
 	const void *context;
 	size_t len, i;
+	uint32_t frames;
 	int nr, rc;
 
+	/* It may have grown since drain() looked. */
+	rc = domain_grant_frames(pm->domain, &frames);
+	if (!rc)
+		rc = check_grants(pm, frames);
+	if (rc)
+		return rc;
 	rc = domain_context_get(pm->domain, &context, &len);
 	if (!rc)
 		rc = buf_add(&e->blob[BLOB_CONTEXT], context, len);

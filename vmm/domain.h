@@ -87,6 +87,9 @@ struct domain_machine {
 
 int domain_machine_get(struct domain *d, struct domain_machine *m);
 
+/* How many frames the grant table has now: one hypercall. */
+int domain_grant_frames(struct domain *d, uint32_t *nr);
+
 /*
  * The pages that log-dirty does not see, from a captured context and machine: vcpu_info, FIFO control block and event
  * array pages, shared_info, grant frames, store and console rings. Returns how many were written to `gfn`

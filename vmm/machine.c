@@ -12,11 +12,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-static int machine_grants(struct domain *d, struct domain_machine *m)
+int domain_grant_frames(struct domain *d, uint32_t *nr)
 {
 	struct gnttab_query_size *query = &d->args->query;
-	struct gnttab_setup_table *setup = &d->args->setup;
-	uint32_t i;
 
 	*query = (struct gnttab_query_size){.dom = (domid_t)d->domid};
 	if (xencall3(d->call, __HYPERVISOR_grant_table_op, GNTTABOP_query_size, (uintptr_t)query, 1) < 0)
@@ -25,9 +23,19 @@ static int machine_grants(struct domain *d, struct domain_machine *m)
 		return -EIO;
 	if (query->nr_frames > DOMAIN_GRANT_FRAMES_MAX)
 		return -E2BIG;
-	m->nr_grant_frames = query->nr_frames;
-	if (!m->nr_grant_frames)
-		return 0;
+	*nr = query->nr_frames;
+	return 0;
+}
+
+static int machine_grants(struct domain *d, struct domain_machine *m)
+{
+	struct gnttab_setup_table *setup = &d->args->setup;
+	uint32_t i;
+	int rc;
+
+	rc = domain_grant_frames(d, &m->nr_grant_frames);
+	if (rc || !m->nr_grant_frames)
+		return rc;
 
 	/* Asking for as many frames as there are changes nothing and tells the gfns. */
 	*setup = (struct gnttab_setup_table){.dom = (domid_t)d->domid, .nr_frames = m->nr_grant_frames};
