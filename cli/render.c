@@ -79,14 +79,17 @@ static void render_host(FILE *out, const Understudy__HostStatus *h)
 
 	fprintf(out, "host %s, zone %s\n", h->host, h->zone);
 	if (h->peer_up)
-		fprintf(out, "peer %s, zone %s: heard %s ago\n", h->peer_host, h->peer_zone,
+		fprintf(out, "peer %s, zone %s: heard %s ago", h->peer_host, h->peer_zone,
 			duration(h->peer_heard_us_ago, age));
 	else
-		fprintf(out, "peer %s: %s\n",
+		fprintf(out, "peer %s: %s",
 			h->peer_host[0]	     ? h->peer_host
 			: h->peer_address[0] ? h->peer_address
 					     : "(none)",
 			h->peer_problem);
+	if (h->n_untold)
+		fprintf(out, "; untags to be told: %zu", h->n_untold);
+	fputc('\n', out);
 	if (!h->xenstore)
 		fprintf(out, "xenstore cannot be reached: `understudy check`\n");
 }
@@ -229,6 +232,8 @@ static void json_host(FILE *out, const Understudy__HostStatus *h)
 	json_text(out, "zone", h->peer_zone);
 	json_text(out, "address", h->peer_address);
 	json_text(out, "problem", h->peer_problem);
+	if (h->n_untold)
+		json_number(out, "untold", h->n_untold);
 	fprintf(out, "\"heard_us_ago\": %" PRIu64 "},\n ", h->peer_heard_us_ago);
 }
 

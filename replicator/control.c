@@ -81,6 +81,15 @@ answer(struct client *c, Understudy__ControlCode code, const char *fmt, ...)
 
 #define CODE(name) UNDERSTUDY__CONTROL_CODE__CONTROL_##name
 
+static bool found_domains(struct client *c)
+{
+	if (c->owner->d->looked)
+		return true;
+	answer(c, CODE(INTERNAL),
+	       "xenstore cannot be reached: is this a Xen dom0? (`understudy check`)");
+	return false;
+}
+
 /* ---- tag ---- */
 
 struct tag_run {
@@ -179,11 +188,8 @@ static void do_tag(struct client *c, const Understudy__ControlTag *m)
 		       g->tag.policy, guest_state_name[g->state]);
 		return;
 	}
-	if (!domains_ready(d->domains)) {
-		answer(c, CODE(INTERNAL),
-		       "xenstore cannot be reached: is this a Xen dom0? (`understudy check`)");
+	if (!found_domains(c))
 		return;
-	}
 	e = domains_by_name(d->domains, m->name);
 	if (!e) {
 		answer(c, CODE(NO_SUCH_GUEST), "no such guest: no domain named %s runs on %s",
@@ -232,22 +238,17 @@ static void do_untag(struct client *c, const Understudy__ControlUntag *m)
 	struct guest *g = tagged(c, m->name);
 	struct daemon *d = c->owner->d;
 
-	if (!g)
+	if (!g || !found_domains(c)) /* or a worker that goes on with it would not be told */
 		return;
 	if (fsm_next(g->state, GUEST_UNTAG) < 0) {
 		answer(c, CODE(NOT_NOW), "%s is %s: try again when that is over", m->name,
 		       guest_state_name[g->state]);
 		return;
 	}
-	if (fsm_has_shell(g->state) && peer_up(d->peer) && g->peer_active) {
-		Understudy__PeerUntag untag = UNDERSTUDY__PEER_UNTAG__INIT;
-
-		untag.uuid.data = g->tag.uuid;
-		untag.uuid.len = sizeof(g->tag.uuid);
-		peer_send(d->peer, PEER_UNTAG, &untag.base);
-	} else {
+	if (fsm_has_shell(g->state) && peer_up(d->peer) && g->peer_active)
+		guest_request_untag(g);
+	else
 		guest_event(g, GUEST_UNTAG, "the operator asks for it");
-	}
 	answer(c, CODE(OK), "%s", "");
 }
 

@@ -18,13 +18,14 @@ struct events;
 struct guest;
 struct peer;
 struct stream;
+struct untold;
 struct workers;
 
 struct daemon {
 	struct event_base *base;
 	struct config config;
 	struct host host;
-	char guests_dir[CONFIG_PATH_MAX + 16];
+	char guests_dir[CONFIG_PATH_MAX + 16], untold_dir[CONFIG_PATH_MAX + 16];
 	struct children *children;
 	struct events *events;
 	struct domains *domains;
@@ -33,12 +34,12 @@ struct daemon {
 	struct stream *stream;
 	struct control *control;
 	struct guest *guests; /* uthash by uuid */
+	struct untold *untold;
 	struct event *tick;
 	uint64_t tick_at_us;
 	uint64_t awake_us; /* nothing is called silent on account of time before this: the daemon
 			      slept */
 	uint64_t illegal_events;
-	uint64_t peer_up_at_us;
 	bool looked; /* the domains here are known */
 };
 

@@ -71,11 +71,14 @@ static int prepare_dirs(struct daemon *d)
 	int rc;
 
 	snprintf(d->guests_dir, sizeof(d->guests_dir), "%s/guests", d->config.state_dir);
+	snprintf(d->untold_dir, sizeof(d->untold_dir), "%s/untold", d->config.state_dir);
 	rc = make_dir(d->config.state_dir, 0700);
 	if (!rc)
 		rc = make_dir(d->guests_dir, 0700);
+	if (!rc)
+		rc = make_dir(d->untold_dir, 0700);
 	if (rc) {
-		log_err(NULL, "%s: %s", d->guests_dir, strerror(-rc));
+		log_err(NULL, "%s: %s", d->config.state_dir, strerror(-rc));
 		return rc;
 	}
 	rc = make_dir(d->config.run_dir, 0700);

@@ -59,6 +59,7 @@ enum peer_type {
 	PEER_FAILED,
 	PEER_BYE,
 	PEER_SWITCH,
+	PEER_UNTAGGED,
 	PEER_TYPES,
 };
 extern const struct frame_kind peer_kinds[PEER_TYPES];

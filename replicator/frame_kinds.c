@@ -95,7 +95,8 @@ _Static_assert(
 		offsetof(Understudy__PeerActivated, uuid) ==
 			offsetof(struct peer_uuid_first, uuid) &&
 		offsetof(Understudy__PeerFailed, uuid) == offsetof(struct peer_uuid_first, uuid) &&
-		offsetof(Understudy__PeerSwitch, uuid) == offsetof(struct peer_uuid_first, uuid),
+		offsetof(Understudy__PeerSwitch, uuid) == offsetof(struct peer_uuid_first, uuid) &&
+		offsetof(Understudy__PeerUntagged, uuid) == offsetof(struct peer_uuid_first, uuid),
 	"uuid comes first");
 
 static const char *check_uuid_first(const ProtobufCMessage *m)
@@ -152,6 +153,7 @@ const struct frame_kind peer_kinds[PEER_TYPES] = {
 	[PEER_FAILED] = {"failed", PEER(failed), SMALL_BYTES, check_uuid_first},
 	[PEER_BYE] = {"bye", PEER(bye), SMALL_BYTES, NULL},
 	[PEER_SWITCH] = {"switch", PEER(switch), SMALL_BYTES, check_uuid_first},
+	[PEER_UNTAGGED] = {"untagged", PEER(untagged), SMALL_BYTES, check_uuid_first},
 };
 
 const struct frame_kind control_kinds[CONTROL_TYPES] = {

@@ -2,6 +2,7 @@
 #include "replicator/guest.h"
 #include "checkpoint/record.h"
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "replicator/child.h"
 #include "replicator/events.h"
@@ -14,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { REMOVE_AGAIN_MS = 2000 }; /* its file */
 
 struct guest *guest_by_uuid(struct daemon *d, const uint8_t *uuid)
 {
@@ -107,6 +110,19 @@ bool guest_wants_worker(const struct guest *g)
 	return clock_us() >= g->successor_from_us;
 }
 
+/* Tagged again before the peer has heard of the untag: its copy is of that term, and it may still
+ * call it current. */
+static void resume_tag(struct guest *g)
+{
+	const struct tag *untagged = untold_find(g->d->untold, g->tag.uuid);
+
+	if (!untagged || g->tag.backup)
+		return;
+	if (untagged->term > g->tag.term)
+		g->tag.term = untagged->term;
+	g->tag.current |= untagged->current && !untagged->backup;
+}
+
 struct guest *guest_new(struct daemon *d, const struct tag *tag, bool save)
 {
 	struct guest *g = calloc(1, sizeof(*g));
@@ -119,10 +135,14 @@ struct guest *guest_new(struct daemon *d, const struct tag *tag, bool save)
 	g->peer_active = true; /* until it says otherwise */
 	g->stream_fd = -1;
 	g->since_us = clock_us();
+	if (save)
+		resume_tag(g);
 	if (save && guest_save(g)) {
 		free(g);
 		return NULL;
 	}
+	/* Not before the tag is on disk, and where both are found the tag counts. */
+	untold_forget(d->untold, g->tag.uuid);
 	HASH_ADD(hh, d->guests, tag.uuid, sizeof(g->tag.uuid), g);
 	return g;
 }
@@ -137,13 +157,20 @@ static void guest_free(struct guest *g)
 	free(g);
 }
 
-void guest_remove(struct guest *g)
+int guest_remove(struct guest *g)
 {
 	int rc = tag_remove(g->d->guests_dir, g->tag.uuid);
 
-	if (rc)
+	if (rc) {
 		log_err(g->tag.name, "its state cannot be removed: %s", strerror(-rc));
+		return rc;
+	}
+	if (g->untag_serial) {
+		fi_point("D_UNTAGGED");
+		guest_confirm_untag(g->d, g->tag.uuid, g->untag_serial);
+	}
 	guest_free(g);
+	return 0;
 }
 
 static void load_one(void *arg, const struct tag *tag)
@@ -161,9 +188,11 @@ static void load_one(void *arg, const struct tag *tag)
 
 int guests_load(struct daemon *d)
 {
-	int n = tags_load(d->guests_dir, load_one, d);
+	int rc = guest_untold_load(d);
 
-	return n < 0 ? n : 0;
+	if (!rc)
+		rc = tags_load(d->guests_dir, load_one, d);
+	return rc < 0 ? rc : 0;
 }
 
 void guests_free(struct daemon *d)
@@ -172,6 +201,7 @@ void guests_free(struct daemon *d)
 
 	HASH_ITER (hh, d->guests, g, next)
 		guest_free(g);
+	untold_free(d->untold);
 }
 
 /* ---- the one place that changes a state ---- */
@@ -252,20 +282,18 @@ int guest_destroy(struct guest *g,
 
 /* ---- domains ---- */
 
-/* The guest was created anew (`xl create` gives another uuid): the tag goes with the name. */
+/* The guest was created anew (`xl create` gives another uuid): the tag goes with the name. NULL: it
+ * does not. */
 static struct guest *guest_rekey(struct guest *g, const struct domain_entry *e)
 {
-	Understudy__PeerUntag untag = UNDERSTUDY__PEER_UNTAG__INIT;
 	struct daemon *d = g->d;
 	struct tag tag = g->tag;
 
 	memcpy(tag.uuid, e->uuid, sizeof(tag.uuid));
 	tag.current = tag.handing_over = false;
 	log_info(tag.name, "runs with another uuid as domain %u; its tag goes along", e->domid);
-	untag.uuid.data = g->tag.uuid;
-	untag.uuid.len = sizeof(g->tag.uuid);
-	peer_send(d->peer, PEER_UNTAG, &untag.base);
-	guest_remove(g);
+	if (guest_untold(g) || guest_remove(g))
+		return NULL;
 	return guest_new(d, &tag, true);
 }
 
@@ -438,13 +466,14 @@ const struct workers_ops guests_workers_ops = {
 
 /* ---- the peer ---- */
 
-void guests_peer_up(void *arg)
+void guests_peer_up(void *arg, bool again)
 {
 	struct daemon *d = arg;
 	struct guest *g, *next;
 
-	d->peer_up_at_us = clock_us();
-	events_add(d->events, NULL, "peer-up", peer_info(d->peer)->host, "");
+	if (!again)
+		events_add(d->events, NULL, "peer-up", peer_info(d->peer)->host, "");
+	untold_ask_all(d->untold, clock_us(), true);
 	HASH_ITER (hh, d->guests, g, next) {
 		guest_tell_peer(g);
 		if (!fsm_has_shell(g->state))
@@ -463,49 +492,64 @@ void guests_peer_down(void *arg, const char *cause)
 		g->drop_told = false;
 }
 
+void guest_outranked(struct guest *g, uint64_t term)
+{
+	char cause[192];
+
+	snprintf(cause, sizeof(cause), "%s runs it in term %" PRIu64 ", here it is term %" PRIu64,
+		 peer_info(g->d->peer)->host, term, g->tag.term);
+	g->tag.term = term;
+	events_add(g->d->events, g->tag.name, "outranked", cause, "term", (int64_t)term);
+	guest_event(g, GUEST_OUTRANKED, cause);
+}
+
+/* Whether the name can go to another uuid, the one that the peer runs. */
+static bool gives_name_up(struct guest *same, const Understudy__PeerGuest *m)
+{
+	if (same->state == GUEST_ABSENT)
+		return m->active && !guest_remove(same);
+	if (same->state != GUEST_UNTAGGING)
+		log_err(m->name, "the peer has a tagged guest of that name with another uuid");
+	return false;
+}
+
+static struct guest *tagged_by_peer(struct daemon *d, const Understudy__PeerGuest *m)
+{
+	struct tag tag = {.backup = true, .term = m->term, .epoch = m->epoch};
+	struct guest *g;
+
+	snprintf(tag.name, sizeof(tag.name), "%s", m->name);
+	snprintf(tag.policy, sizeof(tag.policy), "%s", m->policy);
+	memcpy(tag.uuid, m->uuid.data, sizeof(tag.uuid));
+	g = guest_new(d, &tag, true);
+	if (g)
+		log_info(tag.name, "tagged by the peer");
+	return g;
+}
+
 /* The peer's word about a guest: who runs it, in which term. */
 static void peer_says(struct daemon *d, const Understudy__PeerGuest *m)
 {
 	struct guest *g = guest_by_uuid(d, m->uuid.data);
 	struct guest *same = guest_by_name(d, m->name);
-	char cause[192];
 
-	if (!g && same) {
-		if (same->state != GUEST_ABSENT) {
-			log_err(m->name,
-				"the peer has a tagged guest of that name with another uuid");
-			return;
-		}
-		if (!m->active)
-			return;
-		guest_remove(same);
-	}
-	if (!g && !m->active)
-		return; /* what we no longer know, the peer only holds: it hears of the untag in a
-			   moment */
-	if (!g) {
-		struct tag tag = {.backup = true, .term = m->term, .epoch = m->epoch};
-
-		snprintf(tag.name, sizeof(tag.name), "%s", m->name);
-		snprintf(tag.policy, sizeof(tag.policy), "%s", m->policy);
-		memcpy(tag.uuid, m->uuid.data, sizeof(tag.uuid));
-		g = guest_new(d, &tag, true);
-		if (!g)
-			return;
-		log_info(tag.name, "tagged by the peer");
-	}
+	/* What we no longer know and the peer only holds: it hears of the untag in a moment. */
+	if (!g && (!m->active || guest_untag_stands(d, m->uuid.data, m->name, m->term)))
+		return;
+	if (!g && same && !gives_name_up(same, m))
+		return;
+	if (!g)
+		g = tagged_by_peer(d, m);
+	if (!g)
+		return;
 	g->peer_active = m->active;
 	if (m->term > g->peer_term)
 		g->peer_term = m->term;
+	if (g->state == GUEST_UNTAGGING)
+		return;
 	if (m->active && fsm_runs_here(g->state) && g->state != GUEST_RETIRING) {
 		if (m->term > g->tag.term) {
-			snprintf(cause, sizeof(cause),
-				 "%s runs it in term %" PRIu64 ", here it is term %" PRIu64,
-				 peer_info(d->peer)->host, m->term, g->tag.term);
-			g->tag.term = m->term;
-			events_add(d->events, g->tag.name, "outranked", cause, "term",
-				   (int64_t)m->term);
-			guest_event(g, GUEST_OUTRANKED, cause);
+			guest_outranked(g, m->term);
 		} else if (m->term == g->tag.term) {
 			guest_problem(g,
 				      "it runs on both hosts in the same term %" PRIu64
@@ -526,12 +570,18 @@ static void peer_says(struct daemon *d, const Understudy__PeerGuest *m)
 	}
 }
 
-static void peer_untags(struct daemon *d, const Understudy__PeerUntag *m)
+/* The session is up, so it does not run here unless our xenstore says so: the guest need not stand
+ * still over there for a copy that is gone. */
+static void activate_unknown(struct daemon *d, const Understudy__PeerActivate *m)
 {
-	struct guest *g = guest_by_uuid(d, m->uuid.data);
+	Understudy__PeerFailed failed = UNDERSTUDY__PEER_FAILED__INIT;
 
-	if (g && g->state != GUEST_UNTAGGING)
-		guest_event(g, GUEST_UNTAG, "untagged on the peer");
+	if (!domains_ready(d->domains) || domains_by_uuid(d->domains, m->uuid.data))
+		return;
+	failed.uuid = m->uuid;
+	failed.term = m->term;
+	failed.cause = "it is not tagged here";
+	peer_send(d->peer, PEER_FAILED, &failed.base);
 }
 
 void guests_peer_message(void *arg, enum peer_type type, const ProtobufCMessage *m)
@@ -549,7 +599,10 @@ void guests_peer_message(void *arg, enum peer_type type, const ProtobufCMessage 
 		peer_says(d, (const Understudy__PeerGuest *)m);
 		break;
 	case PEER_UNTAG:
-		peer_untags(d, (const Understudy__PeerUntag *)m);
+		guest_peer_untag(d, (const Understudy__PeerUntag *)m);
+		break;
+	case PEER_UNTAGGED:
+		guest_peer_untagged(d, (const Understudy__PeerUntagged *)m);
 		break;
 	case PEER_PREPARE:
 		guest_backup_prepare(d, (const Understudy__PeerPrepare *)m);
@@ -559,6 +612,8 @@ void guests_peer_message(void *arg, enum peer_type type, const ProtobufCMessage 
 	case PEER_ACTIVATE:
 		if (g)
 			guest_backup_peer_message(g, type, m);
+		else if (type == PEER_ACTIVATE)
+			activate_unknown(d, (const Understudy__PeerActivate *)m);
 		break;
 	default:
 		if (g)
@@ -596,6 +651,9 @@ void guests_tick(struct daemon *d, uint64_t now)
 			guest_primary_tick(g, now);
 	}
 	HASH_ITER (hh, d->guests, g, next)
-		if (g->finalize)
-			guest_remove(g);
+		if (g->finalize && guest_remove(g)) {
+			g->finalize = false;
+			guest_deadline(g, REMOVE_AGAIN_MS);
+		}
+	untold_ask_all(d->untold, now, false);
 }

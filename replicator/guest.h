@@ -12,6 +12,7 @@
 #include "replicator/frame.h"
 #include "replicator/peer.pb-c.h"
 #include "replicator/tags.h"
+#include "replicator/untold.h"
 #include "replicator/workers.h"
 
 #include <uthash.h>
@@ -33,6 +34,7 @@ struct guest {
 	char problem[GUEST_PROBLEM_MAX];
 	unsigned int shell_serial; /* whose answer is still wanted */
 	bool finalize;		   /* remove the object when the event is dealt with */
+	uint64_t untag_serial;	   /* the peer has untagged it and waits for our word; 0: no */
 
 	/* primary */
 	uint64_t token;
@@ -64,7 +66,7 @@ struct guest {
 
 /* ---- guest.c ---- */
 
-/* Loads the tags. 0 or -errno. */
+/* Loads the tags and what was untagged. 0 or -errno. */
 int guests_load(struct daemon *d);
 void guests_free(struct daemon *d);
 
@@ -74,11 +76,13 @@ void guest_event(struct guest *g, enum guest_event event, const char *cause);
 struct guest *guest_by_uuid(struct daemon *d, const uint8_t *uuid);
 struct guest *guest_by_name(struct daemon *d, const char *name);
 
-/* A new tag. NULL: no memory, or it cannot be written (logged). */
+/* A new tag; it takes back an untag of the same guest. NULL: no memory, or it cannot be written
+ * (logged). */
 struct guest *guest_new(struct daemon *d, const struct tag *tag, bool save);
 
-/* The peer does not know and will not be told: the file goes, the object goes. */
-void guest_remove(struct guest *g);
+/* The file goes, the object goes; the peer hears of it only if it asked. 0, or -errno (logged):
+ * both stay. */
+int guest_remove(struct guest *g);
 
 int guest_save(struct guest *g);
 const struct policy *guest_policy(const struct guest *g);
@@ -91,14 +95,42 @@ int guest_command(struct guest *g, Understudy__WorkerCommand *c, int fd);
 /* May a worker run for this guest's domain now, and in which role? */
 bool guest_wants_worker(const struct guest *g);
 
+/* It runs here, and the peer runs it in the later term `term`. */
+void guest_outranked(struct guest *g, uint64_t term);
+
 /* Callbacks of domains, workers, peer and stream; `arg` is the daemon. */
 void guests_domains_changed(void *arg);
 extern const struct workers_ops guests_workers_ops;
-void guests_peer_up(void *arg);
+void guests_peer_up(void *arg, bool again);
 void guests_peer_down(void *arg, const char *cause);
 void guests_peer_message(void *arg, enum peer_type type, const ProtobufCMessage *m);
 void guests_stream_arrived(void *arg, const struct stream_hello *hello, int fd);
 void guests_tick(struct daemon *d, uint64_t now);
+
+/* ---- guest_untag.c ---- */
+
+/* Makes d->untold. 0 or -errno. */
+int guest_untold_load(struct daemon *d);
+
+/* From now on the peer is told that it is untagged, until it confirms. 0, or -errno (logged): it
+ * must stay tagged. */
+int guest_untold(struct guest *g);
+
+/* Nothing of its protection is left here: the object ends at the next tick. */
+void guest_untag_done(struct guest *g);
+
+/* Asks the peer, which runs it, to untag it. */
+void guest_request_untag(struct guest *g);
+
+/*
+ * The peer says that it runs, in `term`, what may have been untagged here. True: it has not heard
+ * of that yet and will untag it. False: it is tagged, whatever was untagged here.
+ */
+bool guest_untag_stands(struct daemon *d, const uint8_t *uuid, const char *name, uint64_t term);
+
+void guest_peer_untag(struct daemon *d, const Understudy__PeerUntag *m);
+void guest_peer_untagged(struct daemon *d, const Understudy__PeerUntagged *m);
+void guest_confirm_untag(struct daemon *d, const uint8_t uuid[16], uint64_t serial);
 
 /* ---- guest_primary.c ---- */
 

@@ -269,12 +269,6 @@ static void entered_absent(struct guest *g, enum guest_event event, const char *
 		guest_event(g, GUEST_PREPARE, "the peer asked meanwhile");
 }
 
-static void untag_done(struct guest *g)
-{
-	events_add(g->d->events, g->tag.name, "untagged", "", "");
-	g->finalize = true;
-}
-
 /* ---- PREPARE ---- */
 
 static const char *prepare_objection(struct daemon *d, struct guest *g,
@@ -333,8 +327,12 @@ void guest_backup_prepare(struct daemon *d, const Understudy__PeerPrepare *m)
 	char text[192];
 	const char *objection = prepare_objection(d, g, m, text, sizeof(text));
 
+	if (!objection && !g && guest_untag_stands(d, m->uuid.data, m->name, m->term))
+		objection = "it was untagged here";
 	if (objection) {
 		refuse(d, m, objection);
+		if (g)
+			guest_tell_peer(g); /* it may know of an earlier term only */
 		return;
 	}
 	if (!g) {
@@ -582,7 +580,7 @@ void guest_backup_entered(struct guest *g, enum guest_state old, enum guest_even
 	case GUEST_UNTAGGING:
 		refuse_pending(g, "it is being untagged here");
 		if (old == GUEST_ABSENT || event == GUEST_SHELL_GONE)
-			untag_done(g);
+			guest_untag_done(g);
 		else if (old != GUEST_UNTAGGING)
 			begin_removing(g);
 		break;
@@ -671,8 +669,9 @@ void guest_backup_domains_changed(struct guest *g, const struct domain_entry *e)
 	if (g->state == GUEST_ABSENT && e) {
 		const struct worker_view *w = workers_find(g->d->workers, e->domid);
 
-		/* An activated guest has its name again, and a worker that knows its term. */
-		if (!strcmp(e->name, g->tag.name) && !(w && w->ready && w->term)) {
+		/* An activated guest has its name again, and a worker that knows its term; one that
+		 * was untagged here has an earlier one. */
+		if (!strcmp(e->name, g->tag.name) && !(w && w->ready && w->term >= g->tag.term)) {
 			guest_problem(g,
 				      "a domain %u of its name and uuid is here that is no shell",
 				      e->domid);

@@ -364,17 +364,11 @@ static void entered_absent(struct guest *g, enum guest_state old, enum guest_eve
 
 static void untag_done(struct guest *g)
 {
-	Understudy__PeerUntag m = UNDERSTUDY__PEER_UNTAG__INIT;
 	const struct domain_entry *e = domains_by_id(g->d->domains, g->domid);
 
-	unprepare(g, "untagged");
-	m.uuid.data = g->tag.uuid;
-	m.uuid.len = sizeof(g->tag.uuid);
-	peer_send(g->d->peer, PEER_UNTAG, &m.base);
 	if (g->domid && (!e || !e->has_vifs))
 		workers_release(g->d->workers, g->domid);
-	events_add(g->d->events, g->tag.name, "untagged", "", "");
-	g->finalize = true;
+	guest_untag_done(g);
 }
 
 static void begin_untagging(struct guest *g, enum guest_state old)

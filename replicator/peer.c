@@ -176,11 +176,12 @@ static void session_begin(struct connection *c, const Understudy__PeerHello *m)
 {
 	struct peer *p = c->owner;
 	struct connection *old = p->session;
+	bool again = old && old->instance == m->instance;
 
 	c->greeted = true;
 	c->instance = m->instance;
 	memcpy(c->host_id, m->host_id.data, 16);
-	if (old && old->instance == c->instance && preferred(old)) {
+	if (again && preferred(old)) {
 		connection_close(c, "another connection is the session");
 		return;
 	}
@@ -190,8 +191,7 @@ static void session_begin(struct connection *c, const Understudy__PeerHello *m)
 		 m->hypervisor_extra);
 	p->info.heartbeat_ms = m->heartbeat_ms;
 	p->info.stream_port = m->stream_port;
-	p->info.memory_free_bytes = m->memory_free_bytes;
-	if (old && old->instance == c->instance) {
+	if (again) {
 		/* The same two daemons, the better connection: no change for anybody. */
 		p->session = c;
 		connection_close(old, "another connection is the session");
@@ -209,7 +209,7 @@ static void session_begin(struct connection *c, const Understudy__PeerHello *m)
 		log_warn(NULL,
 			 "peer: %s sends a heartbeat every %u ms, too few for a time-out of %u ms",
 			 m->host, m->heartbeat_ms, config_timeout_ms(p->config));
-	p->ops->up(p->arg);
+	p->ops->up(p->arg, again);
 }
 
 static void take_hello(struct connection *c, const Understudy__PeerHello *m)

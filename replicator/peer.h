@@ -20,7 +20,8 @@ struct peer;
 enum { PEER_VERSION_MIN = 1, PEER_VERSION_MAX = 1, PV_STATE_ABI = 1 };
 
 struct peer_ops {
-	void (*up)(void *arg);
+	/* `again`: the same session over another connection; what was last said may be lost. */
+	void (*up)(void *arg, bool again);
 	void (*down)(void *arg, const char *cause);
 	/* A checked message of any type but hello, heartbeat and bye. */
 	void (*message)(void *arg, enum peer_type type, const ProtobufCMessage *m);
@@ -31,7 +32,6 @@ struct peer_info {
 	char host[64], zone[64];
 	char hypervisor[128];
 	uint32_t heartbeat_ms, stream_port;
-	uint64_t memory_free_bytes;
 };
 
 /* -EADDRINUSE and the like come from the listening socket. */

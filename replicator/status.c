@@ -7,6 +7,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static char **untold_names(const struct untold *u, size_t *nr)
+{
+	char **names = calloc(untold_count(u) + 1, sizeof(*names));
+	const struct tag *t = NULL;
+
+	while (names && (t = untold_next(u, t)))
+		names[(*nr)++] = (char *)t->name;
+	return names;
+}
+
 Understudy__HostStatus *status_host(struct daemon *d)
 {
 	Understudy__HostStatus *h = malloc(sizeof(*h));
@@ -28,6 +38,7 @@ Understudy__HostStatus *status_host(struct daemon *d)
 	h->peer_problem = (char *)peer_problem(d->peer);
 	h->peer_hypervisor = (char *)peer->hypervisor;
 	h->illegal_events = d->illegal_events;
+	h->untold = untold_names(d->untold, &h->n_untold);
 	h->xenstore = domains_ready(d->domains);
 	if (asprintf(&hypervisor, "%s%s", d->host.hypervisor, d->host.hypervisor_extra) >= 0)
 		h->hypervisor = hypervisor;
@@ -40,6 +51,7 @@ void status_host_free(Understudy__HostStatus *h)
 		return;
 	if (h->hypervisor != (char *)protobuf_c_empty_string)
 		free(h->hypervisor);
+	free(h->untold);
 	free(h);
 }
 
@@ -68,7 +80,18 @@ static void add_stats(Understudy__GuestStatus *s, const struct worker_view *w)
 	s->held_bytes = m->held_bytes;
 	s->commit_us_p50 = m->commit_us_p50;
 	s->commit_us_p99 = m->commit_us_p99;
+	/* At most: it may have been heard since. */
 	s->heard_us_ago = m->heard_us_ago ? m->heard_us_ago + since : 0;
+}
+
+/* The kernel's word on a stream that this daemon has handed on: of now, not of the last stats. */
+static void add_stream_heard(Understudy__GuestStatus *s, const struct guest *g)
+{
+	uint64_t heard = g->stream_fd >= 0 ? guest_backup_stream_heard_us(g) : 0;
+	uint64_t now = clock_us();
+
+	if (heard)
+		s->heard_us_ago = now > heard ? now - heard : 0;
 }
 
 Understudy__GuestStatus *status_guest(struct guest *g)
@@ -106,6 +129,7 @@ Understudy__GuestStatus *status_guest(struct guest *g)
 	s->vcpus = w->vcpus;
 	if (w->has_stats)
 		add_stats(s, w);
+	add_stream_heard(s, g);
 	return s;
 }
 

@@ -264,6 +264,25 @@ int tag_remove(const char *dir, const uint8_t uuid[16])
 	return rc;
 }
 
+int tag_move(const char *from, const char *to, const uint8_t uuid[16])
+{
+	char name[UUID_TEXT + 8];
+	int fromfd = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC), tofd;
+	int rc = 0;
+
+	if (fromfd < 0)
+		return -errno;
+	tofd = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	uuid_format(uuid, name);
+	strcat(name, suffix);
+	if (tofd < 0 || renameat(fromfd, name, tofd, name) || fsync(tofd) || fsync(fromfd))
+		rc = -errno;
+	if (tofd >= 0)
+		close(tofd);
+	close(fromfd);
+	return rc;
+}
+
 static int load_one(int dirfd, const char *name, struct tag *t, char *why, size_t why_len)
 {
 	char text[TAG_BYTES_MAX + 1], uuid[UUID_TEXT];

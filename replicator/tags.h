@@ -35,6 +35,10 @@ int tag_parse(struct tag *t, const char *text, size_t len, char *why, size_t why
 int tag_save(const char *dir, const struct tag *t);
 int tag_remove(const char *dir, const uint8_t uuid[16]);
 
+/* The file is in one directory or in the other at every instant, also over a power cut: both are of
+ * one file system. */
+int tag_move(const char *from, const char *to, const uint8_t uuid[16]);
+
 /*
  * Calls `found` for every good file in `dir`. A bad one is logged, renamed to *.bad and skipped.
  * Returns how many were found, or -errno.

@@ -79,7 +79,7 @@ static void test_headers(void **state)
 	assert_int_equal(parse(b.data, FRAME_HEADER_BYTES, &f), -EPROTO);
 	wire_put16(b.data + 4, PEER_TYPES);
 	assert_int_equal(parse(b.data, FRAME_HEADER_BYTES, &f), -EPROTO);
-	assert_string_equal(why, "unknown message type 16");
+	assert_string_equal(why, "unknown message type 17");
 	wire_put16(b.data + 4, 65535);
 	assert_int_equal(parse(b.data, FRAME_HEADER_BYTES, &f), -EPROTO);
 	wire_put16(b.data + 4, PEER_PREPARE);

@@ -129,6 +129,27 @@ static void test_files(void **state)
 	assert_int_equal(system(command), 0);
 }
 
+static void test_move(void **state)
+{
+	char from[] = "/tmp/test_tags.XXXXXX", to[] = "/tmp/test_tags.XXXXXX", command[300];
+	struct tag t = sample;
+
+	assert_non_null(mkdtemp(from));
+	assert_non_null(mkdtemp(to));
+	assert_int_equal(tag_move(from, to, t.uuid), -ENOENT);
+	assert_int_equal(tag_save(to, &t), 0); /* what is there is replaced */
+	t.epoch = 79;
+	assert_int_equal(tag_save(from, &t), 0);
+	assert_int_equal(tag_move(from, "/nonexistent", t.uuid), -ENOENT);
+	assert_int_equal(tags_load(from, found, NULL), 1);
+	assert_int_equal(tag_move(from, to, t.uuid), 0);
+	assert_int_equal(tags_load(from, found, NULL), 0);
+	assert_int_equal(tags_load(to, found, NULL), 1);
+	assert_same(&last_found, &t);
+	snprintf(command, sizeof(command), "rm -rf %s %s", from, to);
+	assert_int_equal(system(command), 0);
+}
+
 static void test_uuid(void **state)
 {
 	static const char *const bad[] = {
@@ -154,9 +175,8 @@ static void test_uuid(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_damage),
-		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_files),	   cmocka_unit_test(test_move),
 		cmocka_unit_test(test_uuid),
 	};
 

@@ -73,8 +73,11 @@ static void connected(void *arg)
 	m.pid = getpid();
 	SEND(HELLO, hello, &m);
 	send_stats();
-	if (f.role == UNDERSTUDY__WORKER_ROLE__WORKER_BACKUP && f.stream < 0)
-		SEND(STREAM_STATE, stream_state, &s);
+	if (f.role != UNDERSTUDY__WORKER_ROLE__WORKER_BACKUP || f.stream >= 0)
+		return;
+	s.current = f.state == UNDERSTUDY__WORKER_STATE__WORKER_STANDBY;
+	s.epoch = f.epoch;
+	SEND(STREAM_STATE, stream_state, &s);
 }
 
 static void set_state(Understudy__WorkerState state)

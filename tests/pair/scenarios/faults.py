@@ -122,8 +122,8 @@ def wait_one_active(pair, guest):
         running = [zone for zone in "ab"
                    if "p" not in pair.domains(zone).get(guest.name, (0, "p"))[1]]
         require(len(running) < 2, f"{guest.name} runs in both zones")
-        return active[0] if len(active) == 1 else f"roles {roles}"
-    return wait_for(f"exactly one zone runs {guest.name}", 40, probe, poll_s=1)
+        return active if len(active) == 1 else f"roles {roles}"
+    return wait_for(f"exactly one zone runs {guest.name}", 60, probe, poll_s=1)[0]
 
 
 @scenario("kill-daemon", 600)
