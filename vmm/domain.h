@@ -47,6 +47,8 @@ int domain_pv_state(struct domain *d, bool on);
  * The p2m must not change afterwards (no ballooning: see domain_freeze_memory()).
  */
 int domain_map(struct domain *d, bool writable);
+
+/* Returns at once; the pages go in the background. A domain that has died stays a zombie until they are gone. */
 void domain_unmap(struct domain *d);
 
 /* The populated gfns, ascending; valid until unmap. Grant frames and shared_info are in it where the guest has them

@@ -6,9 +6,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 struct scan {
 	struct domain *d;
@@ -18,7 +22,11 @@ struct scan {
 	uint64_t found;
 };
 
-enum { SCAN_BUFFER_PAGES = SCAN_BATCH * sizeof(xen_pfn_t) / DOMAIN_PAGE_SIZE };
+enum {
+	SCAN_BUFFER_PAGES = SCAN_BATCH * sizeof(xen_pfn_t) / DOMAIN_PAGE_SIZE,
+	UNMAP_NICE = 15,
+	UNMAP_REST_US = 2000,		/* between two batches: the event loop has its turn */
+};
 
 static void scan_mark(struct scan *s, uint64_t gfn)
 {
@@ -267,12 +275,55 @@ out:
 	return rc;
 }
 
+/* Pages that are mapped out of the caller's way. */
+struct unmapping {
+	uint8_t *base;
+	size_t room, initial;
+};
+
+/* Batch by batch as they were mapped, what memory_add() mapped with the last: each takes the process's memory map for itself. */
+static void *unmap_work(void *arg)
+{
+	const struct unmapping *u = arg;
+	const struct timespec rest = {.tv_nsec = UNMAP_REST_US * 1000};
+	size_t i;
+
+	setpriority(PRIO_PROCESS, (id_t)gettid(), UNMAP_NICE);
+	for (i = 0; i + MAP_BATCH_PAGES < u->initial; i += MAP_BATCH_PAGES) {
+		munmap(u->base + i * DOMAIN_PAGE_SIZE, (size_t)MAP_BATCH_PAGES * DOMAIN_PAGE_SIZE);
+		nanosleep(&rest, NULL);
+	}
+	munmap(u->base + i * DOMAIN_PAGE_SIZE, (u->room - i) * DOMAIN_PAGE_SIZE);
+	free(arg);
+	return NULL;
+}
+
+/*
+ * In a thread, which nobody waits for: unmapping takes longer than all else in an activation (1.5 s for 256 MiB, emulated), and
+ * the guest's network would wait for it.
+ */
+static void unmap_begin(const struct memory *m)
+{
+	struct unmapping *u = malloc(sizeof(*u));
+	pthread_t thread;
+
+	if (u) {
+		*u = (struct unmapping){m->base, m->room, m->initial};
+		if (!pthread_create(&thread, NULL, unmap_work, u)) {
+			pthread_detach(thread);
+			return;
+		}
+		free(u);
+	}
+	munmap(m->base, m->room * DOMAIN_PAGE_SIZE);
+}
+
 void domain_unmap(struct domain *d)
 {
 	struct memory *m = &d->memory;
 
 	if (m->base)
-		munmap(m->base, m->room * DOMAIN_PAGE_SIZE);
+		unmap_begin(m);
 	free(m->slot);
 	free(m->gfn);
 	*m = (struct memory){0};
