@@ -24,7 +24,7 @@ SSH_LIMIT_S = 30
 DAEMON_LIMIT_S = 20         # understudyd answers after its start
 GUEST_BOOT_LIMIT_S = 120    # xl create until redis answers
 PROTECT_LIMIT_S = 240       # tagged, or peer back, until the first whole epoch is committed
-RESUME_LIMIT_S = 45         # whatever happened, clients get answers again within (ten of them, under emulation)
+RESUME_LIMIT_S = 90         # whatever happened, clients get answers again within (a few dozen of them, under emulation)
 FAILOVER_LIMIT_S = 30       # zone lost until the other one runs the guest
 CLEAN_LIMIT_S = 60
 POLL_S = 0.5
@@ -56,6 +56,7 @@ takeover = manual
 
 # For tests that hold something up on purpose.
 [policy patient]
+epoch_ms = 50
 heartbeat_ms = 100
 timeout_ms = 20000
 hold_max_ms = 60000
