@@ -7,6 +7,11 @@
 
 enum { STATUS_SCHEMA = 1, EVENT_SCHEMA = 1, AMOUNT_TEXT = 32 };
 
+/* A full window is how a busy guest is paced, and nothing is wrong with it. But output waits for as long as nothing is
+ * committed: from here on,
+ * beyond two epochs, it is a stall, which its clients notice. */
+static const uint32_t EPOCH_LATE_US = 1000000;
+
 /* ---- amounts for people ---- */
 
 static const char *duration(uint64_t us, char out[AMOUNT_TEXT])
@@ -44,6 +49,13 @@ static void uuid_print(FILE *out, const ProtobufCBinaryData *uuid)
 
 /* ---- exit codes ---- */
 
+static bool epoch_late(const Understudy__GuestStatus *g)
+{
+	uint64_t most_us = EPOCH_LATE_US + 2000ull * g->epoch_ms;
+
+	return !strcmp(g->role, "primary") && g->epoch_age_us > most_us;
+}
+
 int guest_exit(const Understudy__GuestStatus *g)
 {
 	static const char *const fine[] = {"protected", "standby", NULL};
@@ -53,7 +65,7 @@ int guest_exit(const Understudy__GuestStatus *g)
 
 	for (i = 0; fine[i]; i++)
 		if (!strcmp(g->state, fine[i]))
-			return g->primary_dead || g->back_pressure ? CLI_DEGRADED : CLI_PROTECTED;
+			return g->primary_dead || epoch_late(g) ? CLI_DEGRADED : CLI_PROTECTED;
 	for (i = 0; degraded[i]; i++)
 		if (!strcmp(g->state, degraded[i]))
 			return CLI_DEGRADED;
@@ -136,8 +148,9 @@ static void render_stats(FILE *out, const Understudy__GuestStatus *g)
 		g->dirty_pages_per_s, bytes(g->raw_bytes_per_s, a), bytes(g->wire_bytes_per_s, b));
 	fprintf(out, "  held       %" PRIu64 " packets, %s\n", g->held_packets,
 		bytes((double)g->held_bytes, a));
-	fprintf(out, "  window     %u of %u%s\n", g->in_flight, g->window,
-		g->back_pressure ? ", back pressure" : "");
+	fprintf(out, "  window     %u of %u%s%s\n", g->in_flight, g->window,
+		g->back_pressure ? ", back pressure" : "",
+		epoch_late(g) ? ": output waits" : "");
 }
 
 void render_status(FILE *out, const Understudy__ControlReply *r)
@@ -152,7 +165,7 @@ void render_status(FILE *out, const Understudy__ControlReply *r)
 		fprintf(out, "\n%s: %s%s\n", g->name, g->state,
 			g->primary_dead ? ", its primary is silent" : "");
 		render_zones(out, g);
-		fprintf(out, "  policy     %s, term %" PRIu64, g->policy, g->term);
+		fprintf(out, "  policy     %s: epochs of %u ms, term %" PRIu64, g->policy, g->epoch_ms, g->term);
 		if (g->domid)
 			fprintf(out, ", domain %u", g->domid);
 		fputc('\n', out);
@@ -274,6 +287,7 @@ static void json_guest(FILE *out, const Understudy__GuestStatus *g)
 	json_number(out, "wire_bytes_total", g->wire_bytes_total);
 	json_number(out, "held_packets", g->held_packets);
 	json_number(out, "held_bytes", g->held_bytes);
+	json_number(out, "epoch_ms", g->epoch_ms);
 	json_number(out, "in_flight", g->in_flight);
 	json_number(out, "window", g->window);
 	json_bool(out, "back_pressure", g->back_pressure);

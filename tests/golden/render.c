@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Renders canned replies: render status|list|events, also with -empty, -untold, -json, -json-untold
- * as far as `run` asks for them. Exits as the command would. */
+/* Renders canned replies: render status|list|events, also with -empty, -untold, -pressed, -late, -json,
+ * -json-untold as far as `run` asks for them. Exits as the command would. */
 #include "cli/cli.h"
 
 #include <stdlib.h>
@@ -25,6 +25,7 @@ static void guest(Understudy__GuestStatus *g, const char *name, const char *stat
 	g->domid = 7;
 	g->peer_up = true;
 	g->window = 2;
+	g->epoch_ms = 25;
 }
 
 static void stats(Understudy__GuestStatus *g)
@@ -108,6 +109,13 @@ int main(int argc, char **argv)
 		host.peer_up = false;
 		host.peer_problem = "192.0.2.2 port 7788 cannot be reached: Connection refused";
 		host.xenstore = false;
+	}
+	if (strstr(what, "-pressed") || strstr(what, "-late")) {
+		g[0].back_pressure = true;
+		g[0].in_flight = 2;
+		if (strstr(what, "-late"))
+			g[0].epoch_age_us = 1250000;
+		r.n_guests = 1;
 	}
 	if (strstr(what, "-untold")) {
 		host.untold = untold;
