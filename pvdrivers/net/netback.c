@@ -374,8 +374,6 @@ static int activate_vif(struct netback *nb, struct vif *v)
 		return 0;
 	}
 	rc = vif_attach(v);
-	if (!rc)
-		rc = xenbus_set_state(nb->xenbus, v->back, XenbusStateConnected);
 	if (!rc && !front_connected)
 		rc = xenbus_set_state(nb->xenbus, v->front, XenbusStateConnected);
 	if (rc)
@@ -453,6 +451,8 @@ int netback_announce(struct netback *nb)
 		r = announce_vif(v);
 		if (r)
 			rc = r;
+		if (v->attached)
+			vif_set_state(v, XenbusStateConnected);
 	}
 	return rc;
 }

@@ -66,12 +66,13 @@ void netback_read_ahead(struct netback *nb);
 void netback_forget_ahead(struct netback *nb);
 
 /*
- * Activation: takes the learned addresses, then attaches every vif to its live ring and sets both xenbus states to connected.
+ * Activation: takes the learned addresses, then attaches every vif to its live ring and makes sure that its front end's xenbus state is connected.
  * The front end's nodes and memory are in place. -errno: which vif is logged.
  */
 int netback_activate(struct netback *nb, const void *blob, size_t len);
 
-/* Gratuitous ARP and unsolicited neighbour advertisements (RARP where no address is known) for all vifs, straight to the TAPs. */
+/* Gratuitous ARP and unsolicited neighbour advertisements (RARP where no address is known) for all vifs, straight to the TAPs.
+ * Then the back ends' xenbus states become connected: nobody waits for that, and each costs four round trips. */
 int netback_announce(struct netback *nb);
 
 struct netback_stats {
