@@ -516,38 +516,59 @@ static int apply_node(struct xs_handle *xs, const char *dir, const struct node_t
 	return apply_perms(xs, path, n);
 }
 
-static int apply_watch(struct xs_handle *xs, uint32_t domid, const struct watch *w)
-{
-	char args[16 + WATCH_BYTES_MAX], *reply;
-	int len;
+/* A `watch-add` that is being written: "DOMID\0PATH\0TOKEN\0PATH\0TOKEN\0...". */
+struct watch_batch {
+	char args[16 + WATCH_BYTES_MAX];
+	size_t head_len, len;
+};
 
-	len = snprintf(args, sizeof(args), "%u%c%.*s%c%.*s", domid, 0, (int)w->path_len, w->path, 0, (int)w->token_len,
-		       w->token);
-	reply = xs_control_command(xs, "watch-add", args, (unsigned int)len + 1);
+static int flush_watches(struct xs_handle *xs, struct watch_batch *b)
+{
+	char *reply;
+
+	if (b->len == b->head_len)
+		return 0;
+	reply = xs_control_command(xs, "watch-add", b->args, (unsigned int)b->len);
+	b->len = b->head_len;
 	if (!reply)
 		return errno == EINVAL ? -ENOSYS : -errno;
 	free(reply);
 	return 0;
 }
 
+static int apply_watch(struct xs_handle *xs, struct watch_batch *b, const struct watch *w)
+{
+	size_t need = (size_t)w->path_len + w->token_len + 2;
+	int rc = 0;
+
+	if (b->len + need > sizeof(b->args))
+		rc = flush_watches(xs, b);
+	if (!rc)
+		b->len += (size_t)snprintf(b->args + b->len, need, "%.*s%c%.*s", (int)w->path_len, w->path, 0,
+					   (int)w->token_len, w->token) + 1;
+	return rc;
+}
+
 int store_apply_watches(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len)
 {
 	struct reader r = {blob, len};
+	struct watch_batch b;
 	struct store_head h;
 	struct watch w;
 	struct node n;
 	uint32_t i;
 	int rc;
 
+	b.head_len = b.len = (size_t)snprintf(b.args, sizeof(b.args), "%u", domid) + 1;
 	rc = read_head(&r, &h);
 	for (i = 0; !rc && i < h.nr_nodes; i++)
 		rc = read_node(&r, &n);
 	for (i = 0; !rc && i < h.nr_watches; i++) {
 		rc = read_watch(&r, &w);
 		if (!rc)
-			rc = apply_watch(xs, domid, &w);
+			rc = apply_watch(xs, &b, &w);
 	}
-	return rc;
+	return rc ? rc : flush_watches(xs, &b);
 }
 
 int store_apply_nodes(struct xs_handle *xs, uint32_t domid, const void *blob, size_t len, const void *base, size_t base_len)

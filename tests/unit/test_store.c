@@ -13,7 +13,7 @@
 #include <cmocka.h>
 #include <xenstore.h>
 
-enum { NODES = 64, DOMID = 7 };
+enum { NODES = 64, DOMID = 7, ADDED_MAX = 256 };
 
 struct fake_node {
 	char path[128], value[64];
@@ -27,8 +27,8 @@ static struct fake {
 	const char *head;		/* of the `watches` answer, before " transactions=" */
 	const char *busy;		/* the rest of it */
 	const char *page[2];		/* watch lines of the messages from 0 and from 1 */
-	char added[8][64];
-	unsigned int nr_added;
+	char added[ADDED_MAX][64];	/* by `watch-add` */
+	unsigned int nr_added, nr_commands;
 	int control_errno;
 } fake;
 
@@ -135,7 +135,7 @@ static char *fake_watches(const char *args, unsigned int len)
 
 char *xs_control_command(struct xs_handle *h, const char *cmd, void *data, unsigned int len)
 {
-	const char *domid = data, *path, *token;
+	const char *domid = data, *at = domid + strlen(domid) + 1;
 
 	if (fake.control_errno) {
 		errno = fake.control_errno;
@@ -144,11 +144,16 @@ char *xs_control_command(struct xs_handle *h, const char *cmd, void *data, unsig
 	if (!strcmp(cmd, "watches"))
 		return fake_watches(data, len);
 	assert_string_equal(cmd, "watch-add");
-	path = domid + strlen(domid) + 1;
-	token = path + strlen(path) + 1;
 	assert_string_equal(domid, "7");
-	assert_ptr_equal(token + strlen(token) + 1, domid + len);
-	snprintf(fake.added[fake.nr_added++], sizeof(fake.added[0]), "%s %s", path, token);
+	assert_true(strlen(cmd) + 1 + len <= XENSTORE_PAYLOAD_MAX);
+	fake.nr_commands++;
+	while (at < domid + len) {
+		const char *token = at + strlen(at) + 1;
+
+		snprintf(fake.added[fake.nr_added++ % ADDED_MAX], sizeof(fake.added[0]), "%s %s", at, token);
+		at = token + strlen(token) + 1;
+	}
+	assert_ptr_equal(at, domid + len);
 	return strdup("OK");
 }
 
@@ -241,6 +246,29 @@ static void test_host_nodes_in_blob(void **state)
 	fake.nr = 0;
 	assert_int_equal(store_apply(NULL, DOMID, b.data, b.len), 0);
 	assert_null(fake_find(DIR "device/aaaaaaaaaaa/state"));
+	buf_free(&b);
+}
+
+/* As many watches as a message holds go in one; none is lost or broken at its end. */
+static void test_many_watches(void **state)
+{
+	struct buf b = {0};
+	char lines[ADDED_MAX * 40], name[64];
+	size_t len = 0;
+	unsigned int i;
+
+	for (i = 0; i < ADDED_MAX; i++)
+		len += (size_t)snprintf(lines + len, sizeof(lines) - len, "device/vif/%u/a-long-name t%u\n", i, i);
+	fake.head = "watches=256";
+	fake.page[0] = lines;
+	snapshot(&b);
+	assert_int_equal(store_apply(NULL, DOMID, b.data, b.len), 0);
+	assert_int_equal(fake.nr_added, ADDED_MAX);
+	assert_in_range(fake.nr_commands, 2, 3);
+	for (i = 0; i < ADDED_MAX; i++) {
+		snprintf(name, sizeof(name), "device/vif/%u/a-long-name t%u", i, i);
+		assert_string_equal(fake.added[i], name);
+	}
 	buf_free(&b);
 }
 
@@ -425,6 +453,7 @@ int main(void)
 		cmocka_unit_test_setup(test_host_nodes_stay, set_up),
 		cmocka_unit_test_setup(test_host_nodes_in_blob, set_up),
 		cmocka_unit_test_setup(test_two_messages, set_up),
+		cmocka_unit_test_setup(test_many_watches, set_up),
 		cmocka_unit_test_setup(test_not_quiet, set_up),
 		cmocka_unit_test_setup(test_bad_answers, set_up),
 		cmocka_unit_test_setup(test_onto_base, set_up),

@@ -148,33 +148,23 @@ int do_control_watches(const void *ctx, struct connection *conn, char **vec, int
 	return 0;
 }
 
-int do_control_watch_add(const void *ctx, struct connection *conn, char **vec, int num)
+static int mirror_watch(const void *ctx, struct connection *guest, char *path, char *token)
 {
-	struct connection *guest;
 	struct watch *watch;
-	char *path, *token;
 	bool relative;
 	int rc;
 
-	if (num != 3)
-		return EINVAL;
-	rc = get_connection(vec[0], &guest);
+	rc = decode(path);
 	if (!rc)
-		rc = decode(vec[1]);
+		rc = decode(token);
 	if (!rc)
-		rc = decode(vec[2]);
-	if (rc)
-		return rc;
-
-	path = vec[1];
-	token = vec[2];
-	rc = check_watch_path(guest, ctx, &path, &relative);
+		rc = check_watch_path(guest, ctx, &path, &relative);
 	if (rc)
 		return rc;
 
 	list_for_each_entry(watch, &guest->watches, list)
 		if (streq(watch->node, path) && streq(watch->token, token))
-			goto done;
+			return 0;
 
 	if (domain_watch(guest) > quota_nb_watch_per_domain)
 		return E2BIG;
@@ -182,7 +172,21 @@ int do_control_watch_add(const void *ctx, struct connection *conn, char **vec, i
 	if (!watch)
 		return errno;
 	trace_create(watch, "watch");
-done:
+	return 0;
+}
+
+int do_control_watch_add(const void *ctx, struct connection *conn, char **vec, int num)
+{
+	struct connection *guest;
+	int i, rc;
+
+	if (num < 3 || num % 2 == 0)
+		return EINVAL;
+	rc = get_connection(vec[0], &guest);
+	for (i = 1; !rc && i < num; i += 2)
+		rc = mirror_watch(ctx, guest, vec[i], vec[i + 1]);
+	if (rc)
+		return rc;
 	send_ack(conn, XS_CONTROL);
 	return 0;
 }

@@ -8,7 +8,7 @@ struct connection;
 /* watches <domid> [<first>] */
 int do_control_watches(const void *ctx, struct connection *conn, char **vec, int num);
 
-/* watch-add <domid> <path> <token> */
+/* watch-add <domid> (<path> <token>)... */
 int do_control_watch_add(const void *ctx, struct connection *conn, char **vec, int num);
 
 #endif
