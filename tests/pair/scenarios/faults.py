@@ -2,7 +2,7 @@
 
 import time
 
-from pairlib import Failed, PEER, require, wait_for
+from pairlib import Failed, PEER, PROTECT_LIMIT_S, require, wait_for
 from scenario import chance, parameter, scenario
 
 BACK_LIMIT_S = 15       # a killed worker or daemon until its successor is known
@@ -156,6 +156,12 @@ def kill_one_daemon(pair, zone):
     wait_new_daemon(pair, zone, old)
 
 
+def wait_gone(pair, zone, pid, point):
+    """Some points are passed at the end of a resync only, for which a shell is made anew."""
+    wait_for(f"zone {zone}: understudyd comes to {point}", PROTECT_LIMIT_S,
+             lambda: pair.daemon_pid(zone) != pid or "not yet", poll_s=1)
+
+
 def wait_new_daemon(pair, zone, old):
     def probe():
         pid = pair.daemon_pid(zone)
@@ -214,7 +220,7 @@ DAEMON_POINTS = (
     ("backup", "D_ACTIVATE_SAVED", provoke_switch), ("backup", "D_ACTIVATED", provoke_switch))
 
 
-@scenario("kill-daemon-phases", 1200)
+@scenario("kill-daemon-phases", 1500)
 def kill_daemon_phases(pair):
     """understudyd dies at each of its phases; the guest runs on exactly one side, protected again."""
     guest = pair.protected("redis1", "a", policy="manual")
@@ -226,6 +232,7 @@ def kill_daemon_phases(pair):
         old = pair.daemon_pid(zone)
         pair.arm_pid(zone, old, f"{point}:kill")
         provoke(pair, guest, home)
+        wait_gone(pair, zone, old, point)
         wait_new_daemon(pair, zone, old)
         counter.wait_answers(20, limit_s=40)
         home = wait_one_active(pair, guest)
