@@ -172,6 +172,13 @@ static void stream_close(struct backup *b, const char *cause)
 	log_info(b->w->name, "the stream is closed: %s", cause);
 }
 
+/* An epoch that could not be applied leaves half of it in the shell. */
+static void note_torn(struct backup *b, const char *cause)
+{
+	if (!b->current && b->w->state == UNDERSTUDY__WORKER_STATE__WORKER_STANDBY)
+		worker_set_state(b->w, UNDERSTUDY__WORKER_STATE__WORKER_WAITING, cause);
+}
+
 static void note_current(struct backup *b)
 {
 	if (b->current && b->w->state == UNDERSTUDY__WORKER_STATE__WORKER_WAITING) {
@@ -193,6 +200,7 @@ static void stream_readable(evutil_socket_t fd, short what, void *arg)
 		event_active(b->read_event, EV_READ, 0);
 	if (rc < 0) {
 		stream_close(b, strerror(-rc));
+		note_torn(b, strerror(-rc));
 		tell_state(b, strerror(-rc));
 	}
 }
@@ -238,7 +246,8 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 		.heartbeat_ms = s->heartbeat_ms,
 		.promise_ms = s->promise_ms,
 	};
-	struct timeval tick = {.tv_usec = (s->heartbeat_ms ? s->heartbeat_ms : 100) * 1000 / 2};
+	unsigned int tick_ms = (s->heartbeat_ms ? s->heartbeat_ms : 100) / 2 + 1;
+	struct timeval tick = {.tv_sec = tick_ms / 1000, .tv_usec = (tick_ms % 1000) * 1000};
 	int rc;
 
 	if (fd < 0)
@@ -355,6 +364,7 @@ int backup_activate(struct backup *b, uint64_t term)
 	worker_set_state(w, UNDERSTUDY__WORKER_STATE__WORKER_ACTIVATING, "the daemon said so");
 	rc = bring_to_life(b, &m);
 	if (rc) {
+		netback_deactivate(w->netback);
 		worker_set_state(w, UNDERSTUDY__WORKER_STATE__WORKER_STANDBY, "activation failed");
 		return rc;
 	}
@@ -365,6 +375,8 @@ int backup_activate(struct backup *b, uint64_t term)
 	m.announce_us = (uint32_t)(clock_us() - t);
 	w->term = term;
 	became_primary(w, &m, began);
+	/* An ordinary domain from now on, which `xl save` takes. A failure is logged. */
+	(void)part_memory_forget(w->domain, w->name);
 	domain_unmap(w->domain);
 	w->backup = NULL;
 	backup_free(b);

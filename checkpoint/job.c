@@ -20,6 +20,37 @@ struct job {
 	struct event *event;
 };
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t idle = PTHREAD_COND_INITIALIZER;
+static unsigned int running;
+
+static void count(int change)
+{
+	pthread_mutex_lock(&lock);
+	running += (unsigned int)change;
+	if (!running)
+		pthread_cond_broadcast(&idle);
+	pthread_mutex_unlock(&lock);
+}
+
+bool job_running(void)
+{
+	bool any;
+
+	pthread_mutex_lock(&lock);
+	any = running;
+	pthread_mutex_unlock(&lock);
+	return any;
+}
+
+void job_wait_all(void)
+{
+	pthread_mutex_lock(&lock);
+	while (running)
+		pthread_cond_wait(&idle, &lock);
+	pthread_mutex_unlock(&lock);
+}
+
 static void *job_thread(void *arg)
 {
 	struct job *j = arg;
@@ -29,6 +60,7 @@ static void *job_thread(void *arg)
 	j->rc = j->work(j->arg);
 	if (eventfd_write(j->fd, 1))
 		abort();
+	count(-1);
 	return NULL;
 }
 
@@ -68,7 +100,10 @@ int job_start(struct event_base *base, int (*work)(void *arg), void (*done)(void
 		rc = -ENOMEM;
 		goto out;
 	}
+	count(1);
 	rc = -pthread_create(&j->thread, NULL, job_thread, j);
+	if (rc)
+		count(-1);
 out:
 	if (rc)
 		job_free(j);

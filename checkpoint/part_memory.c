@@ -17,19 +17,32 @@ int part_memory_prepare(struct part_memory *pm)
 	return domain_map(pm->domain, false);
 }
 
+int part_memory_forget(struct domain *d, const char *guest)
+{
+	bool on;
+	int rc;
+
+	rc = domain_pv_state_get(d, &on);
+	/* While the PV state is on Xen lets nobody turn the log off. While it is off the log is not ours. */
+	if (!rc && on) {
+		rc = domain_pv_state(d, false);
+		if (!rc)
+			rc = domain_dirty_disable(d);
+	}
+	if (!rc)
+		rc = domain_freeze_memory(d, false);
+	if (rc == -ENOENT || rc == -ESRCH)
+		return 0;
+	if (rc)
+		log_err(guest, "the domain keeps a trace of protection: %s", strerror(-rc));
+	return rc;
+}
+
 static void memory_teardown(struct participant *p)
 {
 	struct part_memory *pm = memory_self(p);
-	int rc;
 
-	/* While the PV state is on Xen lets nobody turn the log off. */
-	rc = domain_pv_state(pm->domain, false);
-	if (!rc)
-		rc = domain_dirty_disable(pm->domain);
-	if (!rc)
-		rc = domain_freeze_memory(pm->domain, false);
-	if (rc && rc != -ENOENT && rc != -ESRCH)
-		log_err(pm->guest, "the domain keeps a trace of protection: %s", strerror(-rc));
+	(void)part_memory_forget(pm->domain, pm->guest);	/* logged; nothing else can be done */
 	domain_unmap(pm->domain);
 	free(pm->carry);
 	free(pm->more);
@@ -86,6 +99,16 @@ static int check_grants(const struct part_memory *pm, uint32_t nr)
 	return -ESTALE;
 }
 
+/* The shell was shaped around these pages: that they are elsewhere now (a boot loader's kernel, a kexec) needs a new baseline. */
+static int check_places(const struct part_memory *pm, const struct domain_machine *now)
+{
+	if (now->shared_info_gfn == pm->machine.shared_info_gfn &&
+	    !memcmp(now->grant_gfn, pm->machine.grant_gfn, sizeof(now->grant_gfn)))
+		return 0;
+	log_warn(pm->guest, "its shared_info or grant table is mapped elsewhere now");
+	return -ESTALE;
+}
+
 static int memory_drain(struct participant *p, bool paused)
 {
 	struct part_memory *pm = memory_self(p);
@@ -99,10 +122,13 @@ static int memory_drain(struct participant *p, bool paused)
 		memset(pm->carry, 0, pm->words * sizeof(*pm->carry));
 		pm->carry_used = false;
 	}
+	pm->dirty = NULL;	/* the last epoch's */
 
 	rc = domain_machine_get(pm->domain, &now);
 	if (!rc)
 		rc = check_grants(pm, now.nr_grant_frames);
+	if (!rc)
+		rc = check_places(pm, &now);
 	if (rc)
 		return rc;
 	if (!machine_same(&now, &pm->machine))

@@ -34,6 +34,10 @@ extern const struct participant_ops part_memory_ops;
  * uses the domain. */
 int part_memory_prepare(struct part_memory *pm);
 
+/* Takes from a domain whatever protection has left in it, also by a worker that died; does nothing to one that was never protected.
+ * -errno is logged. */
+int part_memory_forget(struct domain *d, const char *guest);
+
 /* The baseline: adds up to `max` pages of [*from, nr_gfns) to `e`, moves *from. 0, or 1 when all are added. */
 int part_memory_sync_all(struct part_memory *pm, size_t *from, size_t max, struct epoch *e);
 

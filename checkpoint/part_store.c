@@ -58,8 +58,12 @@ static int part_drain(struct participant *p, bool paused)
 static int part_capture(struct participant *p, struct epoch *e)
 {
 	struct part_store *ps = store_self(p);
+	uint64_t stamp;
 	int rc;
 
+	/* The ring's page is copied: if xenstored has written since drain(), it is half a message that would be copied. */
+	if (!ring_quiet(ps, &stamp) || stamp != ps->stamp)
+		return -EAGAIN;
 	if (ps->snapshot.len == ps->sent.len &&
 	    !memcmp(ps->snapshot.data, ps->sent.data, ps->sent.len))
 		return 0;

@@ -16,7 +16,7 @@ struct part_store {
 	bool *changed_hint;		/* set by the worker's watch: the toolstack wrote something */
 	uint64_t stamp;			/* of the ring when the snapshot was taken */
 	struct buf snapshot, sent;
-	const struct store_ahead *ahead;	/* activation: nodes that are in place already; may be NULL */
+	struct store_ahead *ahead;	/* activation: nodes that are in place already; may be NULL */
 };
 
 extern const struct participant_ops part_store_ops;

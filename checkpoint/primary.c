@@ -29,7 +29,8 @@ enum {
 	SYNC_TIMEOUT_MS = 10000,	/* the backup shapes its shell and takes chunks as fast as it can */
 	EPOCH_BUFFERS_MAX = 16,
 	EPOCH_FIRST_PAGES = 8192,	/* room that is there before it is needed */
-	AGAIN_RETRY_US = 2000,
+	AGAIN_RETRY_US = 2000,		/* at first; twice as long each time */
+	AGAIN_RETRY_MAX_US = 64000,
 	AGAIN_ALARM_MS = 1000,		/* xenstore kept us from a checkpoint for so long */
 	DIAL_TIMEOUT_MS = 3000,
 	HOLD_MAX_DEFAULT_MS = 5000,
@@ -61,7 +62,8 @@ struct primary {
 	uint64_t next_number, acked, first_number, final_number;
 	uint64_t captured_us[CAPTURED_TIMES];
 	bool capture_due, finish_wanted;
-	uint64_t again_since_us;
+	uint64_t again_since_us, again_alarm_us;
+	unsigned int again_retry_us;
 
 	unsigned int sync_round;	/* 0: everything; then what was dirtied meanwhile */
 	size_t sync_from;
@@ -141,9 +143,9 @@ void primary_drop(struct primary *p, const char *cause)
 	if (paused && worker_unpause(w))
 		abort();
 	worker_set_state(w, UNDERSTUDY__WORKER_STATE__WORKER_SERVING, cause);
-	dropped.cause = (char *)cause;
-	primary_free(p);
+	dropped.cause = (char *)cause;	/* may be ours */
 	worker_send(w, DROPPED, dropped, &dropped);
+	primary_free(p);
 }
 
 static void hold_expired(evutil_socket_t fd, short what, void *arg)
@@ -153,11 +155,16 @@ static void hold_expired(evutil_socket_t fd, short what, void *arg)
 	primary_drop(p, "no word from the daemon while output was held");
 }
 
+static unsigned int hold_max_ms(const struct primary *p)
+{
+	return p->policy.hold_max_ms ? p->policy.hold_max_ms : HOLD_MAX_DEFAULT_MS;
+}
+
 /* The stream is over. What is held stays held until the daemon has spoken (the backup may be about to activate). */
 static void primary_lost(struct primary *p, const char *cause)
 {
 	Understudy__WorkerLost lost = UNDERSTUDY__WORKER_LOST__INIT;
-	unsigned int ms = p->policy.hold_max_ms ? p->policy.hold_max_ms : HOLD_MAX_DEFAULT_MS;
+	unsigned int ms = hold_max_ms(p);
 	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
 	char why[160];
 
@@ -167,7 +174,8 @@ static void primary_lost(struct primary *p, const char *cause)
 		sender_end(p);
 		return;
 	}
-	if (p->w->state == UNDERSTUDY__WORKER_STATE__WORKER_SYNCING) {
+	/* From the first whole epoch on the backup may call its copy current, whether we heard of that or not. */
+	if (p->w->state == UNDERSTUDY__WORKER_STATE__WORKER_SYNCING && !p->first_number) {
 		primary_drop(p, why);
 		return;
 	}
@@ -219,19 +227,30 @@ static struct epoch *epoch_take(struct primary *p, uint32_t flags)
 	return e;
 }
 
-/* An epoch that could not be captured now. Only something that keeps xenstore busy does this. */
+/*
+ * An epoch that could not be captured now. Only something that keeps xenstore busy does this: a transaction that the guest leaves
+ * open, or a guest that has shut down. Its output cannot wait for that for ever.
+ */
 static void capture_again(struct primary *p)
 {
 	uint64_t now = clock_us();
 
-	if (!p->again_since_us)
-		p->again_since_us = now;
-	if (now - p->again_since_us > AGAIN_ALARM_MS * 1000ull) {
-		worker_send_alarm(p->w, "no checkpoint for %d ms: the guest's xenstore ring is busy",
-				  AGAIN_ALARM_MS);
-		p->again_since_us = now;
+	if (!p->again_since_us) {
+		p->again_since_us = p->again_alarm_us = now;
+		p->again_retry_us = AGAIN_RETRY_US;
 	}
-	epoch_timer(p, AGAIN_RETRY_US);
+	if (p->first_number && now - p->again_since_us > hold_max_ms(p) * 1000ull) {
+		primary_lost(p, "no checkpoint: the guest keeps its xenstore ring busy");
+		return;
+	}
+	if (now - p->again_alarm_us > AGAIN_ALARM_MS * 1000ull) {
+		worker_send_alarm(p->w, "no checkpoint for %llu ms: the guest's xenstore ring is busy",
+				  (unsigned long long)((now - p->again_since_us) / 1000));
+		p->again_alarm_us = now;
+	}
+	epoch_timer(p, p->again_retry_us);
+	if (p->again_retry_us < AGAIN_RETRY_MAX_US)
+		p->again_retry_us *= 2;
 }
 
 static uint32_t capture_flags(const struct primary *p)
@@ -483,7 +502,7 @@ static int ring_gfns(void *arg, uint64_t *gfn, size_t max)
 	return netback_ring_gfns(p->w->netback, gfn_of_grant, p, gfn, max);
 }
 
-/* The order matters: output is released by the last one's commit. */
+/* The order matters: the store ring is looked at once more behind its copy; output is released by the last one's commit. */
 static int participants(struct primary *p)
 {
 	struct worker *w = p->w;
@@ -508,8 +527,8 @@ static int participants(struct primary *p)
 	if (rc)
 		return rc;
 	*en = (struct engine){.guest = p->guest, .quiesce = &quiesce_pause, .quiesce_arg = w};
-	en->part[en->nr++] = &p->store.base;
 	en->part[en->nr++] = &p->memory.base;
+	en->part[en->nr++] = &p->store.base;
 	if (p->verify)
 		en->part[en->nr++] = part_verify_participant(p->verify);
 	en->part[en->nr++] = &p->net.base;
@@ -640,6 +659,8 @@ int primary_start(struct worker *w, const Understudy__WorkerProtect *m)
 		primary_free(p);
 		return rc;
 	}
+	if (p->policy.netbuf_bytes)
+		netbuf_set_limit(w->netbuf, p->policy.netbuf_bytes);
 	p->preparing = true;
 	w->primary = p;
 	w->term = m->term;
@@ -660,20 +681,24 @@ int primary_finish(struct primary *p)
 	return 0;
 }
 
+/* Also before the final epoch is committed: what is then on its way is an epoch like any other. */
 int primary_resume(struct primary *p)
 {
-	int rc;
+	bool finished = p->w->state == UNDERSTUDY__WORKER_STATE__WORKER_FINISHED;
 
-	if (p->w->state != UNDERSTUDY__WORKER_STATE__WORKER_FINISHED)
+	if (!finished && (p->w->state != UNDERSTUDY__WORKER_STATE__WORKER_PROTECTED || !p->finish_wanted))
 		return -EINVAL;
-	rc = worker_unpause(p->w);
-	if (rc)
-		return rc;
-	netback_freeze(p->w->netback, false);
-	p->final_number = 0;
 	p->finish_wanted = false;
-	worker_set_state(p->w, UNDERSTUDY__WORKER_STATE__WORKER_PROTECTED,
-			 "the switchover was called off");
+	if (p->final_number) {
+		p->final_number = 0;
+		pausemark_set(p->w->mark, PAUSEMARK_PAUSED);
+		if (worker_unpause(p->w))
+			abort();	/* a successor lets it go (I5) */
+		netback_freeze(p->w->netback, false);
+	}
+	if (finished)
+		worker_set_state(p->w, UNDERSTUDY__WORKER_STATE__WORKER_PROTECTED,
+				 "the switchover was called off");
 	if (p->sender)
 		epoch_timer(p, p->policy.epoch_ms * 1000);
 	else

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ struct store_ahead {
 
 	pthread_mutex_t *lock;		/* held while nodes are written */
 	struct buf *there;		/* under the lock: what the shell holds; empty: not known */
+	atomic_bool finished;		/* the nodes are the guest's now; set under the lock */
 };
 
 static int replace(struct buf *to, const struct buf *from)
@@ -56,7 +58,7 @@ static int ahead_work(void *arg)
 	int rc;
 
 	pthread_mutex_lock(sa->lock);
-	rc = write_nodes(sa);
+	rc = atomic_load(&sa->finished) ? 0 : write_nodes(sa);
 	pthread_mutex_unlock(sa->lock);
 	return rc;
 }
@@ -133,13 +135,14 @@ void store_ahead_free(struct store_ahead *sa)
 
 void store_ahead_update(struct store_ahead *sa, const struct buf *blob)
 {
+	atomic_store(&sa->finished, false);
 	/* What does not get there in time is left to store_ahead_finish(). */
 	if (replace(sa->busy ? &sa->next : &sa->wanted, blob) || sa->busy)
 		return;
 	sa->busy = !job_start(sa->base, ahead_work, ahead_done, sa);
 }
 
-int store_ahead_finish(const struct store_ahead *sa, struct xs_handle *xs, const struct buf *blob)
+int store_ahead_finish(struct store_ahead *sa, struct xs_handle *xs, const struct buf *blob)
 {
 	const struct buf *there = sa->there;
 	int rc = 0;
@@ -148,6 +151,7 @@ int store_ahead_finish(const struct store_ahead *sa, struct xs_handle *xs, const
 	if (there->len != blob->len || memcmp(there->data, blob->data, blob->len))
 		rc = store_apply_nodes(xs, sa->domid, blob->data, blob->len,
 				       there->len ? there->data : NULL, there->len);
+	atomic_store(&sa->finished, true);
 	pthread_mutex_unlock(sa->lock);
 	return rc;
 }

@@ -24,7 +24,8 @@ void store_ahead_free(struct store_ahead *sa);
 /* `blob` is committed: begin to write it. Never blocks; an error is logged and leaves the work to store_ahead_finish(). */
 void store_ahead_update(struct store_ahead *sa, const struct buf *blob);
 
-/* Activation: on return the nodes of `blob` are in place. Writes only what is missing. */
-int store_ahead_finish(const struct store_ahead *sa, struct xs_handle *xs, const struct buf *blob);
+/* Activation: on return the nodes of `blob` are in place, and nothing is written any more until the next update. Writes only what
+ * is missing. */
+int store_ahead_finish(struct store_ahead *sa, struct xs_handle *xs, const struct buf *blob);
 
 #endif

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "checkpoint/worker.h"
 #include "checkpoint/backup.h"
+#include "checkpoint/job.h"
 #include "checkpoint/link.h"
+#include "checkpoint/part_memory.h"
 #include "checkpoint/primary.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -133,6 +135,8 @@ static int command_unprotect(struct worker *w, const Understudy__WorkerCommand *
 	if (w->primary) {
 		primary_drop(w->primary, "unprotect");
 	} else {
+		if (w->role == UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY)
+			(void)part_memory_forget(w->domain, w->name);	/* logged */
 		dropped.cause = "unprotect";
 		worker_send(w, DROPPED, dropped, &dropped);
 	}
@@ -276,7 +280,7 @@ static int guest_let_go(struct worker *w)
 static void guest_gone(struct worker *w)
 {
 	log_info(w->name, "the domain is gone");
-	if (w->primary)
+	if (w->primary && !job_running())
 		domain_unmap(w->domain);	/* or it stays a zombie while we hold its pages */
 	worker_quit(w, false);
 }
@@ -309,7 +313,7 @@ void worker_quit(struct worker *w, bool keep_devices)
 {
 	w->quitting = true;
 	w->keep_devices = keep_devices;
-	event_base_loopexit(w->base, NULL);
+	event_base_loopbreak(w->base);	/* events that are due as well would find things half gone */
 }
 
 /* ---- devices ---- */
@@ -418,6 +422,9 @@ static int worker_begin(struct worker *w, const struct worker_options *o)
 	rc = pausemark_open(w->mark_path, &w->mark);
 	if (!rc && w->role == UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY)
 		rc = guest_let_go(w);
+	/* A failure is logged, and no reason to leave the guest without its devices. */
+	if (!rc && w->role == UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY)
+		(void)part_memory_forget(w->domain, w->name);
 	if (!rc)
 		rc = devices_new(w);
 	if (!rc && w->role == UNDERSTUDY__WORKER_ROLE__WORKER_BACKUP)
@@ -452,6 +459,7 @@ int worker_new(const struct worker_options *o, struct worker **out)
 
 void worker_free(struct worker *w)
 {
+	job_wait_all();		/* they use what is freed here */
 	primary_free(w->primary);
 	backup_free(w->backup);
 	if (w->netback)

@@ -92,6 +92,12 @@ static void update_pressure(struct netbuf *nb)
 	nb->ops.pressure(nb->arg, full);
 }
 
+void netbuf_set_limit(struct netbuf *nb, size_t limit_bytes)
+{
+	nb->limit_bytes = limit_bytes;
+	update_pressure(nb);
+}
+
 /* The packet's memory counts no more, whoever has it now. */
 static struct packet *take(struct netbuf *nb, struct queue *q)
 {

@@ -35,6 +35,7 @@ struct netbuf_ops {
 struct netbuf;
 
 int netbuf_new(size_t limit_bytes, const struct netbuf_ops *ops, void *arg, struct netbuf **out);
+void netbuf_set_limit(struct netbuf *nb, size_t limit_bytes);
 void netbuf_free(struct netbuf *nb);		/* drops what is held */
 
 /* Takes ownership. Passes through at once unless holding. Never drops: callers stop feeding while full. */

@@ -62,7 +62,7 @@ static const struct key peer_keys[] = {
 
 static const struct key policy_keys[] = {
 	{"epoch_ms", KEY_NUMBER, IN_POLICY(epoch_ms), 1, 10000},
-	{"window", KEY_NUMBER, IN_POLICY(window), 1, 16},
+	{"window", KEY_NUMBER, IN_POLICY(window), 1, 15},
 	{"heartbeat_ms", KEY_NUMBER, IN_POLICY(heartbeat_ms), 10, 60000},
 	{"timeout_ms", KEY_NUMBER, IN_POLICY(timeout_ms), 50, 600000},
 	{"hold_max_ms", KEY_NUMBER, IN_POLICY(hold_max_ms), 100, 600000},

@@ -204,3 +204,13 @@ int domain_pv_state(struct domain *d, bool on)
 	/* A hypervisor that does not know the parameter calls its index invalid. */
 	return rc == -EINVAL ? -ENOSYS : rc;
 }
+
+int domain_pv_state_get(struct domain *d, bool *on)
+{
+	uint64_t value = 0;
+	int rc;
+
+	rc = hvm_param_get(d, HVM_PARAM_PV_STATE, &value);
+	*on = !rc && value;
+	return rc == -EINVAL ? 0 : rc;
+}

@@ -41,6 +41,7 @@ int domain_unpause(struct domain *d);
 
 /* Asks Xen to include the PV state records in contexts (HVM_PARAM_PV_STATE). -ENOSYS: not our hypervisor. */
 int domain_pv_state(struct domain *d, bool on);
+int domain_pv_state_get(struct domain *d, bool *on);	/* off on a hypervisor or for a kind of guest that has none */
 
 /*
  * Memory: finds every populated gfn (seconds under emulation: call it outside any pause) and maps all of it for good.

@@ -382,6 +382,13 @@ static int activate_vif(struct netback *nb, struct vif *v)
 	return rc;
 }
 
+void netback_deactivate(struct netback *nb)
+{
+	FOR_EACH_VIF(nb, v)
+		vif_detach(v);
+	nb->config.standby = true;
+}
+
 int netback_activate(struct netback *nb, const void *blob, size_t len)
 {
 	int rc;

@@ -71,6 +71,9 @@ void netback_forget_ahead(struct netback *nb);
  */
 int netback_activate(struct netback *nb, const void *blob, size_t len);
 
+/* An activation failed behind netback_activate(), or in it: lets go of the shell's rings, which are only a copy again. */
+void netback_deactivate(struct netback *nb);
+
 /* Gratuitous ARP and unsolicited neighbour advertisements (RARP where no address is known) for all vifs, straight to the TAPs.
  * Then the back ends' xenbus states become connected: nobody waits for that, and each costs four round trips. */
 int netback_announce(struct netback *nb);
