@@ -8,6 +8,7 @@ from pairlib import PEER, require, wait_for
 from scenario import parameter, scenario
 
 THERE_AND_BACK = 3
+ACK_LATE_S = 12         # longer than the daemon gives a final epoch
 UPTIME_DIFFERENCE_S = 600
 LOCKUP = re.compile(r"soft lockup|hard LOCKUP|rcu.*stall|hung_task|clocksource.*unstable|"
                     r"Clock went backwards", re.I)
@@ -47,6 +48,29 @@ def switchover(pair):
     require(verdict["answered"] == verdict["in_state"],
             f"planned, and yet {verdict['in_state'] - verdict['answered']} answers never arrived")
     return f"stall {stall:.0f} ms, {verdict['answered']} answers, 0 lost"
+
+
+@scenario("called-off", 300)
+def called_off(pair):
+    """A switchover whose final epoch is not committed in time is called off; the guest goes on and can be moved later."""
+    guest = pair.protected("redis1", "a", policy="patient")
+    oracle, counter = pair.oracle(guest), pair.counter(guest)
+    time.sleep(2)
+    before = counter.read()["last_us"]
+    pair.arm("b", guest.name, f"ACK_BEFORE:sleep={ACK_LATE_S * 1000}")
+    rc, out, err = pair.understudy("a", f"failover {guest.name}", limit=60)
+    require(rc != 0, f"failover succeeded though nothing was acknowledged: {out.strip()}")
+    result = counter.wait_answers(50)
+    stall = max((g["us"] for g in result["gaps"] if g["to_us"] >= before), default=0) / 1e6
+    require(stall > ACK_LATE_S / 2, f"acknowledged {ACK_LATE_S} s late, yet output went on ({stall:.1f} s)")
+    require(pair.guest_status("b", guest.name)["role"] == "backup", "both zones have taken it")
+    pair.wait_protected("a", guest.name)
+    zone = switch(pair, guest, "a")
+    counter.wait_answers(20)
+    pair.wait_protected(zone, guest.name)
+    verdict = oracle.stop()
+    counter.stop()
+    return f"called off (exit {rc}), then moved; stall {stall:.1f} s, {verdict['answered']} answers, 0 lost"
 
 
 @scenario("there-and-back", 420)
