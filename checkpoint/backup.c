@@ -345,6 +345,8 @@ static int bring_to_life(struct backup *b, Understudy__WorkerActivated *m)
 		rc = fi_point("ACTIVATE_RUN");
 	if (!rc)
 		rc = worker_unpause(w);
+	if (!rc)
+		(void)fi_point("ACTIVATE_RUNS");	/* too late to fail */
 	return rc;
 }
 

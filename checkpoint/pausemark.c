@@ -4,15 +4,52 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { PAUSEMARK_BYTES = 4096 };
+enum {
+	PAUSEMARK_BYTES = 4096,
+	LOCK_MAX_MS = 3000,	/* a killed predecessor unmaps the guest's memory before its files are closed */
+	LOCK_POLL_MS = 10,
+};
 
 struct pausemark {
 	atomic_uchar *state;
+	int fd;		/* holds the lock */
 };
+
+/* A predecessor that ended removed the file while we waited for it. */
+static bool is_there(int fd, const char *path)
+{
+	struct stat mine, named;
+
+	return !fstat(fd, &mine) && !stat(path, &named) && mine.st_ino == named.st_ino && mine.st_dev == named.st_dev;
+}
+
+/* The file, locked. -EBUSY: another worker serves this domain. */
+static int open_locked(const char *path)
+{
+	unsigned int waited_ms = 0;
+	int fd, r;
+
+	for (;;) {
+		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (fd < 0)
+			return -errno;
+		r = flock(fd, LOCK_EX | LOCK_NB);
+		if (!r && is_there(fd, path))
+			return fd;
+		close(fd);
+		if (waited_ms >= LOCK_MAX_MS)
+			return -EBUSY;
+		usleep(LOCK_POLL_MS * 1000);
+		waited_ms += LOCK_POLL_MS;
+	}
+}
 
 int pausemark_open(const char *path, struct pausemark **out)
 {
@@ -22,8 +59,12 @@ int pausemark_open(const char *path, struct pausemark **out)
 
 	if (!m)
 		return -ENOMEM;
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, PAUSEMARK_BYTES)) {
+	fd = open_locked(path);
+	if (fd < 0) {
+		rc = fd;
+		goto out;
+	}
+	if (ftruncate(fd, PAUSEMARK_BYTES)) {
 		rc = -errno;
 		goto out;
 	}
@@ -33,13 +74,13 @@ int pausemark_open(const char *path, struct pausemark **out)
 		goto out;
 	}
 	m->state = map;
+	m->fd = fd;
 	*out = m;
-	rc = 0;
+	return 0;
 out:
 	if (fd >= 0)
 		close(fd);
-	if (rc)
-		free(m);
+	free(m);
 	return rc;
 }
 
@@ -50,6 +91,7 @@ void pausemark_close(struct pausemark *m, const char *unlink_path)
 	munmap(m->state, PAUSEMARK_BYTES);
 	if (unlink_path)
 		unlink(unlink_path);
+	close(m->fd);
 	free(m);
 }
 

@@ -251,6 +251,16 @@ int worker_unpause(struct worker *w)
 	return rc;
 }
 
+/* A predecessor that died between letting the shell run and saying so: the guest needs its devices (I5). */
+static void find_activated(struct worker *w)
+{
+	if (w->role != UNDERSTUDY__WORKER_ROLE__WORKER_BACKUP || w->info.paused)
+		return;
+	log_warn(w->name, "the shell runs: the worker before this one activated it");
+	w->role = UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY;
+	w->state = UNDERSTUDY__WORKER_STATE__WORKER_SERVING;
+}
+
 /* A predecessor that died inside an epoch left the guest paused (I5). */
 static int guest_let_go(struct worker *w)
 {
@@ -418,6 +428,7 @@ static int worker_begin(struct worker *w, const struct worker_options *o)
 	if (rc)
 		return rc;
 
+	find_activated(w);
 	snprintf(w->mark_path, sizeof(w->mark_path), "%s.pause", o->socket_path);
 	rc = pausemark_open(w->mark_path, &w->mark);
 	if (!rc && w->role == UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY)

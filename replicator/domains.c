@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <xenstore.h>
 
-enum { OPEN_RETRY_S = 1, SCAN_DELAY_MS = 2, DOMAINS_MAX = 1024 };
+enum { OPEN_RETRY_S = 1, SCAN_DELAY_MS = 2, SCAN_AGAIN_MS = 1000, DOMAINS_MAX = 1024 };
 
 #define VIF_PATH "/local/domain/0/backend/vif"
 
@@ -47,22 +47,32 @@ static struct domain_entry *entry_add(struct domains *ds, uint32_t domid)
 	return &list[ds->nr++];
 }
 
-static void entry_read(struct domains *ds, struct domain_entry *e)
+/* -errno but for a node that is not there. */
+static int node_read(struct domains *ds, uint32_t domid, const char *node, char **value)
 {
 	char path[64];
 	unsigned int len;
-	char *name, *vm;
 
-	snprintf(path, sizeof(path), "/local/domain/%u/name", e->domid);
-	name = xs_read(ds->xs, XBT_NULL, path, &len);
-	snprintf(path, sizeof(path), "/local/domain/%u/vm", e->domid);
-	vm = xs_read(ds->xs, XBT_NULL, path, &len);
+	snprintf(path, sizeof(path), "/local/domain/%u/%s", domid, node);
+	*value = xs_read(ds->xs, XBT_NULL, path, &len);
+	return *value || errno == ENOENT ? 0 : -errno;
+}
+
+static int entry_read(struct domains *ds, struct domain_entry *e)
+{
+	char *name, *vm = NULL;
+	int rc;
+
+	rc = node_read(ds, e->domid, "name", &name);
+	if (!rc)
+		rc = node_read(ds, e->domid, "vm", &vm);
 	if (name && vm && !strncmp(vm, "/vm/", 4) && !uuid_parse(vm + 4, e->uuid)) {
 		snprintf(e->name, sizeof(e->name), "%s", name);
 		e->known = true;
 	}
 	free(name);
 	free(vm);
+	return rc;
 }
 
 static bool parse_domid(const char *text, uint32_t *domid)
@@ -74,24 +84,37 @@ static bool parse_domid(const char *text, uint32_t *domid)
 	return !*end && end != text && n > 0 && n < 0x7ff0;
 }
 
-static void domains_scan(struct domains *ds)
+static int scan_domains(struct domains *ds)
+{
+	unsigned int nr, i;
+	uint32_t domid;
+	char **names;
+	int rc = 0;
+
+	names = xs_directory(ds->xs, XBT_NULL, "/local/domain", &nr);
+	if (!names)
+		return -errno;
+	for (i = 0; !rc && i < nr; i++) {
+		struct domain_entry *e;
+
+		if (!parse_domid(names[i], &domid))
+			continue;
+		e = entry_add(ds, domid);
+		rc = e ? entry_read(ds, e) : -ENOMEM;
+	}
+	free(names);
+	return rc;
+}
+
+static int scan_vifs(struct domains *ds)
 {
 	unsigned int nr, i;
 	uint32_t domid;
 	char **names;
 
-	ds->nr = 0;
-	names = xs_directory(ds->xs, XBT_NULL, "/local/domain", &nr);
-	for (i = 0; names && i < nr; i++) {
-		struct domain_entry *e =
-			parse_domid(names[i], &domid) ? entry_add(ds, domid) : NULL;
-
-		if (e)
-			entry_read(ds, e);
-	}
-	free(names);
-
 	names = xs_directory(ds->xs, XBT_NULL, VIF_PATH, &nr);
+	if (!names)
+		return errno == ENOENT ? 0 : -errno;
 	for (i = 0; names && i < nr; i++) {
 		struct domain_entry *e;
 
@@ -104,6 +127,39 @@ static void domains_scan(struct domains *ds)
 			e->has_vifs = true;
 	}
 	free(names);
+	return 0;
+}
+
+static void domains_close(struct domains *ds)
+{
+	if (ds->readable)
+		event_free(ds->readable);
+	ds->readable = NULL;
+	xs_close(ds->xs);
+	ds->xs = NULL;
+}
+
+/* That xenstore does not answer says nothing about the domains: what was seen last stays, for as long as it takes. */
+static void domains_scan(struct domains *ds)
+{
+	struct domain_entry *before = ds->list;
+	size_t nr_before = ds->nr;
+	int rc;
+
+	ds->list = NULL;
+	ds->nr = 0;
+	rc = scan_domains(ds);
+	if (!rc)
+		rc = scan_vifs(ds);
+	if (rc) {
+		log_err(NULL, "xenstore: the domains cannot be read: %s", strerror(-rc));
+		free(ds->list);
+		ds->list = before;
+		ds->nr = nr_before;
+		scan_in(ds, SCAN_AGAIN_MS);
+		return;
+	}
+	free(before);
 	ds->ready = true;
 	ds->changed(ds->arg);
 }
@@ -118,8 +174,12 @@ static void domains_watched(evutil_socket_t fd, short what, void *arg)
 		free(event);
 		seen++;
 	}
-	if (errno != EAGAIN && errno != EINTR)
+	if (errno != EAGAIN && errno != EINTR) {
 		log_err(NULL, "xenstore: %s", strerror(errno));
+		domains_close(ds);
+		scan_in(ds, SCAN_AGAIN_MS);
+		return;
+	}
 	if (seen)
 		scan_in(ds, SCAN_DELAY_MS);
 }
@@ -151,8 +211,7 @@ static void domains_due(evutil_socket_t fd, short what, void *arg)
 			if (!ds->scan_due)
 				log_warn(NULL, "xenstore cannot be opened yet: %s", strerror(-rc));
 			ds->scan_due = true;
-			xs_close(ds->xs);
-			ds->xs = NULL;
+			domains_close(ds);
 			event_add(ds->scan, &again);
 			return;
 		}
@@ -185,10 +244,8 @@ void domains_free(struct domains *ds)
 {
 	if (!ds)
 		return;
-	if (ds->readable)
-		event_free(ds->readable);
+	domains_close(ds);
 	event_free(ds->scan);
-	xs_close(ds->xs);
 	free(ds->list);
 	free(ds);
 }

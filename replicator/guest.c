@@ -159,6 +159,8 @@ static void guest_free(struct guest *g)
 
 int guest_remove(struct guest *g)
 {
+	struct daemon *d;
+	uint32_t domid;
 	int rc = tag_remove(g->d->guests_dir, g->tag.uuid);
 
 	if (rc) {
@@ -169,7 +171,12 @@ int guest_remove(struct guest *g)
 		fi_point("D_UNTAGGED");
 		guest_confirm_untag(g->d, g->tag.uuid, g->untag_serial);
 	}
+	d = g->d;
+	domid = g->domid;
 	guest_free(g);
+	/* A successor that had to wait for us need not any more. */
+	if (domid)
+		workers_kick(d->workers, domid);
 	return 0;
 }
 
@@ -409,8 +416,13 @@ static void on_hello(void *arg, struct worker_view *w)
 		events_add(d->events, g ? g->tag.name : w->name, "resumed",
 			   "the guest stood still when its worker died; the new one let it go on",
 			   "domid pid", (int64_t)w->domid, (int64_t)w->pid);
-	if (!g)
+	if (!g) {
+		/* It has let a guest go whose tag is gone, and has no devices to serve. */
+		if (!domains_by_id(d->domains, w->domid) ||
+		    !domains_by_id(d->domains, w->domid)->has_vifs)
+			workers_release(d->workers, w->domid);
 		return;
+	}
 	if (fsm_has_shell(g->state))
 		guest_backup_hello(g, w);
 	else

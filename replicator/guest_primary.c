@@ -362,11 +362,12 @@ static void entered_absent(struct guest *g, enum guest_state old, enum guest_eve
 
 /* ---- untag ---- */
 
-static void untag_done(struct guest *g)
+/* A worker that is dead or does not answer keeps its slot: a successor lets the guest go. */
+static void untag_done(struct guest *g, bool answered)
 {
 	const struct domain_entry *e = domains_by_id(g->d->domains, g->domid);
 
-	if (g->domid && (!e || !e->has_vifs))
+	if (g->domid && (!e || (!e->has_vifs && answered)))
 		workers_release(g->d->workers, g->domid);
 	guest_untag_done(g);
 }
@@ -381,7 +382,7 @@ static void begin_untagging(struct guest *g, enum guest_state old)
 	fi_point("D_UNTAG");
 	guest_primary_tell_dropped(g, "untagged");
 	if (!g->domid || !guest_worker(g) || guest_command(g, &c, -1)) {
-		untag_done(g);
+		untag_done(g, false);
 		return;
 	}
 	guest_deadline(g, DROP_MAX_MS);
@@ -441,7 +442,7 @@ void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_eve
 		if (old == GUEST_UNTAGGING && !g->finalize &&
 		    (event == GUEST_DROPPED || event == GUEST_WORKER_GONE ||
 		     event == GUEST_VANISHED))
-			untag_done(g);
+			untag_done(g, event == GUEST_DROPPED);
 		break;
 	default:
 		break;
@@ -498,7 +499,8 @@ static void overdue(struct guest *g)
 		retire(g);
 		break;
 	case GUEST_UNTAGGING:
-		untag_done(g);
+		workers_kill(g->d->workers, g->domid);
+		untag_done(g, false);
 		break;
 	default:
 		break;

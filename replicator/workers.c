@@ -266,7 +266,6 @@ static void slot_start(struct worker_slot *s)
 	pid_t pid;
 
 	snprintf(domid, sizeof(domid), "%u", s->view.domid);
-	unlink(s->path);
 	if (note)
 		*note = (struct exit_note){.ws = ws, .domid = s->view.domid};
 	pid = note ? child_start(ws->children, argv, worker_exited, note) : -ENOMEM;
@@ -424,13 +423,18 @@ void workers_adopt(struct workers *ws)
 		const char *name = strrchr(found.gl_pathv[i], '/') + 1;
 		struct worker_slot *s;
 		unsigned int domid;
+		int rc;
 
 		if (sscanf(name, "worker-%u.sock", &domid) != 1 || slot_of(ws, domid))
 			continue;
 		s = slot_new(ws, domid);
 		if (!s)
 			continue;
-		if (slot_connect(s)) {
+		rc = slot_connect(s);
+		if (rc && rc != -ECONNREFUSED && rc != -ENOENT) { /* somebody is there */
+			log_warn(NULL, "%s: %s", found.gl_pathv[i], strerror(-rc));
+			retry_in(s, CONNECT_RETRY_MS);
+		} else if (rc) {
 			log_info(NULL, "%s: nobody listens, removed", found.gl_pathv[i]);
 			unlink(found.gl_pathv[i]);
 			LL_DELETE(ws->list, s);
