@@ -23,7 +23,6 @@
 enum {
 	READ_TURNS_MAX = 4,		/* before other events have their turn */
 	TAIL_PAGES_MAX = MEMORY_ALWAYS_MAX,
-	GFN_LIMIT = 1 << 20,		/* a PVH guest's special pages lie just below 4 GiB */
 };
 
 struct backup {
@@ -84,6 +83,11 @@ static int apply_page(struct backup *b, uint64_t gfn, const void *page)
 	return 0;
 }
 
+static uint64_t gfn_limit(const struct backup *b)
+{
+	return domain_gfn_limit_of(b->w->info.max_pages);
+}
+
 static int apply_layout(struct backup *b, const struct epoch *e)
 {
 	const struct buf *blob = &e->blob[BLOB_LAYOUT];
@@ -91,7 +95,7 @@ static int apply_layout(struct backup *b, const struct epoch *e)
 	size_t nr;
 	int rc;
 
-	rc = layout_decode(blob->data, blob->len, GFN_LIMIT, &gfn, &nr);
+	rc = layout_decode(blob->data, blob->len, gfn_limit(b), &gfn, &nr);
 	if (rc)
 		return rc;
 	rc = domain_shape(b->w->domain, gfn, nr, &b->memory.machine);
@@ -241,7 +245,7 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 		.guest = b->w->name,
 		.term = s->term,
 		.token = s->token,
-		.gfn_limit = GFN_LIMIT,
+		.gfn_limit = gfn_limit(b),
 		.staged_pages_max = b->w->info.max_pages + TAIL_PAGES_MAX,
 		.heartbeat_ms = s->heartbeat_ms,
 		.promise_ms = s->promise_ms,

@@ -77,6 +77,17 @@ int domain_context_set(struct domain *d, const void *context, size_t len);
 /*
  * What Xen knows of the domain outside RAM and context. Byte order on the wire: checkpoint/machine.h.
  */
+/*
+ * RAM starts at 0 and goes around a hole below 4 GiB, where a PVH guest's special pages are. The guest can put pages anywhere; from
+ * this gfn on it loses its protection, because what we keep for each gfn must not grow at its will.
+ */
+static inline uint64_t domain_gfn_limit_of(uint64_t max_pages)
+{
+	const uint64_t below_4g = UINT64_C(1) << 20, sanest = UINT64_C(1) << 31;
+
+	return max_pages < sanest ? max_pages + below_4g : sanest;
+}
+
 struct domain_machine {
 	uint64_t shared_info_gfn;
 	uint32_t nr_grant_frames;

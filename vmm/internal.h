@@ -40,6 +40,7 @@ struct memory {
 	int prot;
 	uint32_t *slot;			/* [limit]: where a gfn is mapped, or SLOT_NONE */
 	uint64_t limit;			/* highest populated gfn + 1 */
+	uint64_t bound;			/* for the limit */
 	uint64_t *gfn;			/* [nr] ascending */
 	size_t nr;
 	uint64_t pages;			/* tot_pages when it was mapped */

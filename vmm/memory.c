@@ -131,6 +131,10 @@ int memory_scan(struct domain *d, const struct domain_machine *m, uint64_t **gfn
 		return rc;
 	if (xc_domain_maximum_gpfn(d->xc, d->domid, &max))
 		return -errno;
+	if (max >= d->memory.bound) {
+		log_err(d->name, "it has put pages as far as gfn %#" PRIx64 ": not supported", (uint64_t)max);
+		return -EOPNOTSUPP;
+	}
 	s.limit = max + 1;
 	s.bitmap = calloc((s.limit + 63) / 64, sizeof(*s.bitmap));
 	s.batch = xencall_alloc_buffer_pages(d->call, SCAN_BUFFER_PAGES);
@@ -224,6 +228,8 @@ static int memory_grow_limit(struct memory *m, uint64_t limit)
 
 	if (limit <= m->limit)
 		return 0;
+	if (limit > m->bound)
+		return -E2BIG;
 	slot = realloc(m->slot, limit * sizeof(*slot));
 	if (!slot)
 		return -ENOMEM;
@@ -239,6 +245,7 @@ int domain_map(struct domain *d, bool writable)
 	struct memory *m = &d->memory;
 	struct xen_domctl_getdomaininfo info;
 	struct domain_machine machine;
+	xen_pfn_t last;
 	size_t i;
 	int rc;
 
@@ -248,6 +255,7 @@ int domain_map(struct domain *d, bool writable)
 		return rc;
 	if (!(info.flags & XEN_DOMINF_hvm_guest))
 		return -EOPNOTSUPP;
+	m->bound = domain_gfn_limit_of(info.max_pages);
 	d->machine_known = false;
 	rc = domain_machine_get(d, &machine);
 	if (rc)
@@ -260,7 +268,12 @@ int domain_map(struct domain *d, bool writable)
 		goto out;
 	}
 
-	rc = memory_grow_limit(m, m->gfn[m->nr - 1] + 1);
+	/* To the last page that Xen knows of, RAM or not: what the dirty log is asked for has to cover it (relog.c). */
+	if (xc_domain_maximum_gpfn(d->xc, d->domid, &last)) {
+		rc = -errno;
+		goto out;
+	}
+	rc = memory_grow_limit(m, last + 1);
 	if (rc)
 		goto out;
 	rc = memory_map_all(d, m->gfn, m->nr, writable);

@@ -374,6 +374,8 @@ static int activate_vif(struct netback *nb, struct vif *v)
 		return 0;
 	}
 	rc = vif_attach(v);
+	/* The copy was made between two turns of its back end: no answer in it is half written. */
+	v->tx_doubtful = v->tx.req_cons;
 	if (!rc && !front_connected)
 		rc = xenbus_set_state(nb->xenbus, v->front, XenbusStateConnected);
 	if (rc)

@@ -95,6 +95,15 @@ static int rx_describe(const struct vif *v, uint8_t *data, size_t len, struct rx
 	return 0;
 }
 
+/*
+ * A predecessor that was killed may have left an extra info in a request's place, which then reads as a reference of 1 or 2.
+ * The first references are the toolstack's, for the console and xenstore: nothing may be written there, so none that can fail.
+ */
+static uint32_t rx_grant(const netif_rx_request_t *request)
+{
+	return request->gref < GNTTAB_NR_RESERVED_ENTRIES ? UINT32_MAX : request->gref;
+}
+
 /* Takes the requests of the frame out of the ring; the second one's place is the extra info's. */
 static void rx_assign(struct vif *v, struct rx_batch *b, struct rx_frame *f)
 {
@@ -112,7 +121,7 @@ static void rx_assign(struct vif *v, struct rx_batch *b, struct rx_frame *f)
 			len = RING_PAGE_SIZE;
 		b->segment[b->segments++] =
 			(struct grant_segment){.local = f->data + VNET_LEN + done,
-					       .ref = request.gref,
+					       .ref = rx_grant(&request),
 					       .len = (uint16_t)len};
 		done += len;
 	}
@@ -164,8 +173,10 @@ static int rx_collect(struct vif *v, struct rx_batch *b)
 		if (room < 1 || (v->waiting && (unsigned int)room < v->waiting_slots))
 			return -EAGAIN;
 		len = rx_next(v, data);
-		if (len < 0)
+		if (len < 0) {
+			vif_tap_failed(v, (int)len);
 			return 0;
+		}
 		if (rx_describe(v, data, (size_t)len, f)) {
 			v->stats.rx_dropped++;
 			continue;

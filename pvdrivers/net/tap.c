@@ -145,14 +145,13 @@ int tap_write(int fd, const void *frame, size_t len)
 	return r < 0 ? -errno : 0;
 }
 
-bool tap_discard(int fd, unsigned int max)
+int tap_discard(int fd, unsigned int max)
 {
 	unsigned char header[sizeof(struct virtio_net_hdr) + 64];
+	ssize_t len = 0;
 
 	/* A read shorter than the frame consumes all of it. */
-	for (unsigned int i = 0; i < max; i++) {
-		if (tap_read(fd, header, sizeof(header)) < 0)
-			return true;
-	}
-	return false;
+	for (unsigned int i = 0; i < max && len >= 0; i++)
+		len = tap_read(fd, header, sizeof(header));
+	return len < 0 ? (int)len : 0;
 }

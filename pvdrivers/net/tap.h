@@ -31,7 +31,7 @@ int tap_set_offloads(int fd, const struct tap_offloads *o);
 ssize_t tap_read(int fd, void *frame, size_t size);
 int tap_write(int fd, const void *frame, size_t len);
 
-/* Throws away what waits, at most `max` frames; true: nothing more waits. */
-bool tap_discard(int fd, unsigned int max);
+/* Throws away what waits, at most `max` frames. 0 or -errno: something may wait still; -EAGAIN: nothing does. */
+int tap_discard(int fd, unsigned int max);
 
 #endif

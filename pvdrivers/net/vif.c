@@ -28,12 +28,21 @@ void vif_schedule(struct vif *v)
 
 void vif_watch_tap(struct vif *v, bool on)
 {
-	if (!v->tap_event || on == v->tap_armed)
+	if (!v->tap_event || on == v->tap_armed || (on && v->tap_lost))
 		return;
 	if (on ? event_add(v->tap_event, NULL) : event_del(v->tap_event))
 		log_err(guest_of(v), "%s: cannot watch the TAP", v->name);
 	else
 		v->tap_armed = on;
+}
+
+void vif_tap_failed(struct vif *v, int error)
+{
+	if (error == -EAGAIN || v->tap_lost)
+		return;
+	log_err(guest_of(v), "%s: its interface is lost: %s", v->name, strerror(-error));
+	v->tap_lost = true;
+	vif_watch_tap(v, false);
 }
 
 /* The guest stands still and this loop turns all the same: events of the TAP would only repeat. */
@@ -95,7 +104,7 @@ static void on_tap(evutil_socket_t fd, short what, void *arg)
 	if (v->attached)
 		serve_rx(v);
 	else
-		tap_discard(v->tap, DISCARDS_PER_TURN);
+		vif_tap_failed(v, tap_discard(v->tap, DISCARDS_PER_TURN) ?: -EAGAIN);
 }
 
 static void read_features(struct vif *v)
@@ -300,6 +309,7 @@ static int open_tap(struct vif *v)
 {
 	struct event_base *base = v->netback->config.base;
 
+	v->tap_lost = false;
 	v->tap = tap_open(v->name);
 	if (v->tap < 0)
 		return v->tap;

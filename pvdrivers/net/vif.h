@@ -61,6 +61,7 @@ struct vif {
 	int tap; /* -1: none */
 	struct event *tap_event;
 	bool tap_armed;
+	bool tap_lost;		/* somebody removed the interface */
 	struct event *turn; /* goes on where the last turn stopped */
 
 	struct vif_features features;
@@ -122,6 +123,8 @@ void vif_fail(struct vif *v, int error,
 	      const char *what);  /* disconnects for good, with an error node */
 void vif_schedule(struct vif *v); /* a turn soon */
 void vif_watch_tap(struct vif *v, bool on);
+/* What a read of the TAP returned: anything but -EAGAIN means that there is no interface any more, and a poll that never rests. */
+void vif_tap_failed(struct vif *v, int error);
 
 /* tx.c. Serves at most `batches`. 1: more is there; 0: nothing more, or the netbuf is full; -errno:
  * the vif must fail. */

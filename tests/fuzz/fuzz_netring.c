@@ -89,6 +89,11 @@ int evtchn_notify(struct evtchn_port *p)
 	return 0;
 }
 
+void vif_tap_failed(struct vif *v, int error)
+{
+	assert(error == -EAGAIN);
+}
+
 ssize_t tap_read(int fd, void *frame, size_t size)
 {
 	if (!world.frames)

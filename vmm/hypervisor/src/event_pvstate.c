@@ -315,6 +315,15 @@ void evtchn_pv_commit(struct domain *d, const struct pvstate_evtchn *rec)
     }
 }
 
+/*
+ * A timer that fires while the records are written may be in neither: its port is recorded first, and once it has fired
+ * it is no longer armed. A tick too many does no harm, one too few stops a guest that waits for no other event.
+ */
+static bool may_have_fired(const struct pvstate_port *p)
+{
+    return p->kind == PVSTATE_PORT_VIRQ && p->remote == VIRQ_TIMER;
+}
+
 void evtchn_pv_raise(struct domain *d, const struct pvstate_evtchn *rec)
 {
     unsigned int i;
@@ -326,7 +335,7 @@ void evtchn_pv_raise(struct domain *d, const struct pvstate_evtchn *rec)
         const struct pvstate_port *p = &rec->port[i];
         struct evtchn *chn;
 
-        if ( !is_remote_kind(p->kind) && !(p->flags & PVSTATE_PORT_RAISED) )
+        if ( !is_remote_kind(p->kind) && !may_have_fired(p) && !(p->flags & PVSTATE_PORT_RAISED) )
             continue;
 
         chn = evtchn_from_port(d, p->port);

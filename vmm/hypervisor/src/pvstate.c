@@ -359,9 +359,9 @@ static int map_vcpu_info_page(struct vcpu *v, const struct pvstate_vcpu *rec,
 
     if ( rec->vcpu_info_gfn == PVSTATE_GFN_NONE )
     {
-        *why = "vcpu_info is in shared_info, which has none for this vCPU";
+        /* In shared_info; or, from vCPU 32 on, nowhere until it comes up. */
         if ( mfn_eq(v->vcpu_info_mfn, INVALID_MFN) )
-            return v->vcpu_id < XEN_LEGACY_MAX_VCPUS ? 0 : -EINVAL;
+            return 0;
         *why = "vcpu_info already elsewhere";
         return -EEXIST;
     }

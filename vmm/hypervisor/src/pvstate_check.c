@@ -126,7 +126,7 @@ int pvstate_check_domain(const struct pvstate_domain *d, uint32_t len, const cha
 		return bad(why, "domain: event arrays");
 	if (d->system_time >= TIME_MAX)
 		return bad(why, "domain: system time");
-	if (d->shared_info_gfn >= GFN_LIMIT)
+	if (d->shared_info_gfn >= GFN_LIMIT && d->shared_info_gfn != PVSTATE_GFN_NONE)
 		return bad(why, "domain: shared_info gfn");
 	for (i = 0; i < d->nr_arrays; i++) {
 		if (d->array_gfn[i] >= GFN_LIMIT)

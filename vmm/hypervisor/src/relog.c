@@ -6,7 +6,8 @@
  * Stock Xen marks the whole p2m for recalculation. After every CLEAN each page that the guest touches, reads included,
  * then costs a nested fault, and the first one in every 2 MiB rewrites 512 entries. That is right for a migration with
  * its few rounds. With log-dirty on, a page that is p2m_ram_rw has its bit set in the dirty bitmap: the fault handler
- * and whoever adds a page set both. So the bits of the bitmap that was just handed out are all that has to change.
+ * sets both, and so does, since our patch, p2m_add_page(). So the bits of the bitmap that was just handed out are all
+ * that has to change.
  */
 #include <xen/guest_access.h>
 #include <xen/iommu.h>
@@ -61,6 +62,10 @@ bool paging_relog(struct domain *d, const struct xen_domctl_shadow_op *sc)
         return false;
 
     p2m_lock(p2m);
+
+    /* Pages above what was asked for lost their bits as well, if they share a leaf of the bitmap with it. */
+    if ( sc->pages <= p2m->max_mapped_pfn )
+        rc = -ERANGE;
 
     for ( gfn = 0; !rc && gfn < sc->pages; gfn += RELOG_GFNS )
     {
