@@ -23,6 +23,8 @@ FOLDERS := common vmm netbuf pvdrivers pvdrivers/net checkpoint replicator cli
 PROTOS  := checkpoint/worker.proto $(wildcard replicator/*.proto)
 PROTO_C := $(PROTOS:%.proto=$(BUILD)/proto/%.pb-c.c)
 SOURCES := $(filter-out %_main.c,$(foreach d,$(FOLDERS),$(wildcard $(d)/*.c)))
+# The part of our extension of Xen that dom0 uses as well.
+SOURCES += vmm/hypervisor/src/pvstate_check.c vmm/hypervisor/src/pvstate_walk.c
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(PROTO_C:%.c=%.o)
 CORE    := $(BUILD)/libunderstudy.a
 WORKER   := $(BUILD)/understudy-worker

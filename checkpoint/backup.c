@@ -155,8 +155,24 @@ static int backup_apply(void *arg, struct epoch *e)
 	return 0;
 }
 
+/* What Xen would refuse when it is too late. */
+static int backup_check(void *arg, const struct epoch *e)
+{
+	const struct backup *b = arg;
+	const struct buf *context = &e->blob[BLOB_CONTEXT];
+	const char *why = "";
+	int rc;
+
+	rc = domain_context_check(context->data, context->len, b->w->info.vcpus, &why);
+	if (rc)
+		log_err(b->w->name, "epoch %llu: its context cannot be loaded: %s",
+			(unsigned long long)e->number, why);
+	return rc;
+}
+
 static const struct receiver_ops receiver_ops = {
 	.page = backup_page,
+	.check = backup_check,
 	.apply = backup_apply,
 };
 

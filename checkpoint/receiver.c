@@ -328,6 +328,13 @@ static int apply(struct receiver *r)
 	return 0;
 }
 
+static int check(struct receiver *r)
+{
+	if (!r->ops.check || (r->epoch->flags & EPOCH_SYNC))
+		return 0;
+	return r->ops.check(r->arg, r->epoch);
+}
+
 static const char *wrong_end(const struct receiver *r, const struct record_end *end)
 {
 	if (end->pages != r->epoch->nr_pages || end->pages != r->begin.pages)
@@ -352,6 +359,9 @@ static int take_end(struct receiver *r, const struct record_header *h, const uin
 	if (fi_point("RECV_END"))
 		return end_stream(r, -EIO, GOODBYE_RESOURCES, "fault point RECV_END");
 
+	rc = check(r);
+	if (rc)
+		return end_stream(r, rc, GOODBYE_APPLY, "could not be activated: %s", strerror(-rc));
 	rc = acknowledge(r);
 	if (!rc)
 		rc = fi_point("ACK_AFTER");

@@ -14,6 +14,9 @@ struct receiver_ops {
 	/* The page as the backup holds it now: what the last epoch that had it brought, wherever that is kept. Base of deltas;
 	 * NULL: never seen (zeroes). */
 	const void *(*page)(void *arg, uint64_t gfn);
+	/* A whole epoch that is about to be acknowledged: 0 if it can be activated as far as can be told; else the stream ends.
+	 * May be NULL. */
+	int (*check)(void *arg, const struct epoch *e);
 	/* A whole, verified epoch: put it in place (memory, blobs). Called after the acknowledgement was queued for sending;
 	 * the epoch is the receiver's and is reused afterwards. A gfn may occur twice: the later page counts. An error means
 	 * the shell is no longer a copy: the stream is closed, nothing may be activated. */

@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "vmm/hypervisor/include/pvstate.h"
+#include "vmm/hypervisor/include/pvstate_walk.h"
 
 #include <xen/hvm/save.h>
 
@@ -191,4 +192,15 @@ int domain_always_gfns(const void *context, size_t len, const struct domain_mach
 		if (!nr || gfn[nr - 1] != gfn[i])
 			gfn[nr++] = gfn[i];
 	return (int)nr;
+}
+
+int domain_context_check(const void *context, size_t len, unsigned int vcpus, const char **why)
+{
+	struct pvstate_set set;
+	int rc;
+
+	rc = pvstate_parse(context, len, vcpus, &set, why);
+	if (!rc)
+		pvstate_free(&set);
+	return rc;
 }

@@ -74,6 +74,9 @@ int domain_dirty_clean(struct domain *d, const uint64_t **bits);
 int domain_context_get(struct domain *d, const void **context, size_t *len);
 int domain_context_set(struct domain *d, const void *context, size_t len);
 
+/* What Xen checks of our records when a context is loaded, as far as it does not depend on the domain. -EINVAL: `*why` says what. */
+int domain_context_check(const void *context, size_t len, unsigned int vcpus, const char **why);
+
 /*
  * What Xen knows of the domain outside RAM and context. Byte order on the wire: checkpoint/machine.h.
  */
