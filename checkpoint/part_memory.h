@@ -24,7 +24,7 @@ struct part_memory {
 
 	const uint64_t *dirty;		/* as last cleaned, or NULL */
 	uint64_t *carry;		/* dirty pages of aborted captures */
-	bool carry_used;
+	bool carry_used, carry_any;	/* it is in an epoch; there may be bits in it */
 	size_t words;			/* of dirty and carry */
 };
 

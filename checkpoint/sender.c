@@ -335,7 +335,7 @@ static int finish(struct sender *s)
 	s->sent.report[(s->sent.head + s->sent.nr++) % SENDER_EPOCHS_MAX] = *r;
 	pthread_mutex_unlock(&s->lock);
 	w->epoch = NULL;
-	event_raise(s->notify_fd);
+	/* No event: the buffer is fetched together with the acknowledgement, which saves the guest's thread a turn per epoch. */
 	return fi_point("SEND_END_AFTER") ? over(s, -EIO, "fault point SEND_END_AFTER") : 0;
 }
 
@@ -816,8 +816,15 @@ static void report_acked(struct sender *s, struct sender_report *r)
 	s->acked_reported = s->acked;
 }
 
+static bool report_due(const struct sender *s)
+{
+	return s->sent.nr || s->acked != s->acked_reported || (s->lost && !s->lost_reported) || s->returned.nr;
+}
+
 void sender_poll(struct sender *s, struct sender_report *r)
 {
+	bool more;
+
 	*r = (struct sender_report){.event = SENDER_NONE};
 	event_clear(s->notify_fd);
 
@@ -833,9 +840,9 @@ void sender_poll(struct sender *s, struct sender_report *r)
 	} else if (s->returned.nr) {
 		ring_take(s, &s->returned, r);
 	}
+	more = report_due(s);
 	pthread_mutex_unlock(&s->lock);
 
-	/* There may be more: readable until SENDER_NONE was seen. */
-	if (r->event != SENDER_NONE)
+	if (more)
 		event_raise(s->notify_fd);
 }

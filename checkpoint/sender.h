@@ -43,8 +43,8 @@ int sender_submit(struct sender *s, struct epoch *e);
 
 enum sender_event {
 	SENDER_NONE,
-	SENDER_SENT,		/* `epoch` is encoded and in the socket: the buffer is back. After LOST or stop: it is back,
-				 * though not sent (wire_bytes 0) */
+	SENDER_SENT,		/* `epoch` is encoded and in the socket: the buffer is back. Makes the descriptor readable only together
+				 * with something else. After LOST or stop: it is back, though not sent (wire_bytes 0) */
 	SENDER_ACKED,		/* everything up to `number` is committed on the backup */
 	SENDER_LOST,		/* -`error`, `cause`; comes once; buffers still come back after it */
 };
