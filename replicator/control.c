@@ -111,9 +111,9 @@ static struct client *client_by_id(struct control *control, uint64_t id)
 
 static void tag_now(struct control *control, struct client *c, const struct tag *tag)
 {
-	struct guest *g = guest_new(control->d, tag, true);
+	struct guest *g;
 
-	if (!g) {
+	if (!guest_new(control->d, tag, true)) {
 		if (c)
 			answer(c, CODE(INTERNAL), "%s: the tag cannot be written to %s", tag->name,
 			       control->d->guests_dir);
@@ -121,7 +121,9 @@ static void tag_now(struct control *control, struct client *c, const struct tag 
 	}
 	events_add(control->d->events, tag->name, "tagged", tag->policy, "");
 	guests_domains_changed(control->d);
-	g->retry_at_us = 0; /* it runs already: nothing to wait for */
+	g = guest_by_name(control->d, tag->name); /* perhaps another one: its domain was made anew */
+	if (g)
+		g->retry_at_us = 0; /* it runs already: nothing to wait for */
 	if (c)
 		answer(c, CODE(OK), "%s", "");
 }
@@ -254,6 +256,11 @@ static void do_untag(struct client *c, const Understudy__ControlUntag *m)
 
 static void failover_here(struct client *c, struct guest *g)
 {
+	if (g->state == GUEST_HANDING_OVER && peer_up(c->owner->d->peer)) {
+		answer(c, CODE(NOT_NOW), "%s is heard and will say whether it runs %s",
+		       peer_info(c->owner->d->peer)->host, g->tag.name);
+		return;
+	}
 	if (g->state == GUEST_HANDING_OVER) {
 		guest_event(g, GUEST_CALLED_OFF, "the operator says that the peer does not run it");
 		answer(c, CODE(OK), "%s", "");
@@ -276,6 +283,9 @@ static void failover_force(struct client *c, struct guest *g)
 	} else if (peer_up(d->peer) && g->peer_active) {
 		answer(c, CODE(NOT_NOW), "%s is alive and runs %s: use failover without --force",
 		       peer_info(d->peer)->host, g->tag.name);
+	} else if (!g->declared_dead) {
+		answer(c, CODE(NOT_NOW), "the primary of %s is not silent: its stream or its daemon was heard less than %u ms ago",
+		       g->tag.name, guest_policy(g)->timeout_ms);
 	} else {
 		events_add(d->events, g->tag.name, "forced",
 			   "the operator says that the primary is dead", "");

@@ -40,7 +40,8 @@ struct daemon {
 	uint64_t awake_us; /* nothing is called silent on account of time before this: the daemon
 			      slept */
 	uint64_t illegal_events;
-	bool looked; /* the domains here are known */
+	bool looked;    /* the domains here are known */
+	bool same_boot; /* another daemon ran here since the host was started */
 };
 
 #endif

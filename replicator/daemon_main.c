@@ -208,8 +208,10 @@ static int daemon_run(struct daemon *d)
 	rc = prepare_dirs(d);
 	if (!rc)
 		rc = host_probe(&d->host, d->config.state_dir);
-	if (!rc)
+	if (!rc) {
+		d->same_boot = host_same_boot(&d->host, d->config.run_dir);
 		rc = daemon_start(d);
+	}
 	if (!rc)
 		rc = daemon_timers(d, &dog);
 	for (i = 0; !rc && i < SIGNALS; i++) {

@@ -380,8 +380,11 @@ void guests_domains_changed(void *arg)
 		guest_look(g);
 	if (!d->looked) {
 		d->looked = true;
-		HASH_ITER (hh, d->guests, g, next)
+		HASH_ITER (hh, d->guests, g, next) {
+			if (d->same_boot)
+				guest_primary_looked(g);
 			guest_tell_peer(g);
+		}
 	}
 	workers_each(d->workers, drop_unneeded, d);
 	want_workers(d);
@@ -403,6 +406,7 @@ static void on_hello(void *arg, struct worker_view *w)
 {
 	struct daemon *d = arg;
 	struct guest *g = guest_of_worker(d, w->domid);
+	const struct domain_entry *e;
 
 	if (g && memcmp(g->tag.uuid, w->uuid, 16)) {
 		log_err(g->tag.name, "the worker of domain %u serves another guest, released",
@@ -418,8 +422,8 @@ static void on_hello(void *arg, struct worker_view *w)
 			   "domid pid", (int64_t)w->domid, (int64_t)w->pid);
 	if (!g) {
 		/* It has let a guest go whose tag is gone, and has no devices to serve. */
-		if (!domains_by_id(d->domains, w->domid) ||
-		    !domains_by_id(d->domains, w->domid)->has_vifs)
+		e = domains_by_id(d->domains, w->domid);
+		if (e && !e->has_vifs && !guest_by_uuid(d, w->uuid))
 			workers_release(d->workers, w->domid);
 		return;
 	}
@@ -557,9 +561,9 @@ static void peer_says(struct daemon *d, const Understudy__PeerGuest *m)
 	g->peer_active = m->active;
 	if (m->term > g->peer_term)
 		g->peer_term = m->term;
-	if (g->state == GUEST_UNTAGGING)
+	if (g->state == GUEST_UNTAGGING || g->state == GUEST_RETIRING)
 		return;
-	if (m->active && fsm_runs_here(g->state) && g->state != GUEST_RETIRING) {
+	if (m->active && fsm_runs_here(g->state)) {
 		if (m->term > g->tag.term) {
 			guest_outranked(g, m->term);
 		} else if (m->term == g->tag.term) {
@@ -576,9 +580,8 @@ static void peer_says(struct daemon *d, const Understudy__PeerGuest *m)
 			g->tag.backup = true;
 			guest_save(g);
 		}
-		if (!m->protected_ && g->state == GUEST_STANDBY)
-			guest_event(g, GUEST_STALE,
-				    "the primary says that this copy is not current");
+		if (!m->protected_)
+			guest_backup_not_current(g);
 	}
 }
 

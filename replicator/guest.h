@@ -137,6 +137,7 @@ void guest_confirm_untag(struct daemon *d, const uint8_t uuid[16], uint64_t seri
 void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_event event,
 			   const char *cause);
 void guest_primary_tick(struct guest *g, uint64_t now);
+void guest_primary_looked(struct guest *g);	/* after the first look at the domains, if the host was not restarted */
 void guest_primary_hello(struct guest *g, struct worker_view *w);
 void guest_primary_worker_event(struct guest *g, struct worker_view *w,
 				const Understudy__WorkerEvent *e);
@@ -155,6 +156,7 @@ void guest_backup_tick(struct guest *g, uint64_t now);
 void guest_backup_hello(struct guest *g, struct worker_view *w);
 void guest_backup_worker_event(struct guest *g, struct worker_view *w,
 			       const Understudy__WorkerEvent *e);
+void guest_backup_not_current(struct guest *g);	/* the primary says so */
 void guest_backup_domains_changed(struct guest *g, const struct domain_entry *e);
 void guest_backup_prepare(struct daemon *d, const Understudy__PeerPrepare *m);
 void guest_backup_peer_message(struct guest *g, enum peer_type type, const ProtobufCMessage *m);

@@ -25,6 +25,8 @@ enum {
 	BUILD_MAX_MS = 80000, /* create, and the worker maps the shell */
 	ACTIVATE_ALARM_MS = 10000,
 	TAKE_OVER_AGAIN_MS = 2000, /* after an activation that failed */
+	PROBE_MAX_MS = 10000,	   /* understudy-shell kind */
+	PROBE_AGAIN_MS = 1000,
 	DESTROY_AGAIN_MS = 2000,
 	RENAME_MAX_MS = 30000,
 };
@@ -40,12 +42,20 @@ static void refuse(struct daemon *d, const Understudy__PeerPrepare *p, const cha
 	peer_send(d->peer, PEER_REFUSED, &m.base);
 }
 
-static void set_current(struct guest *g, bool current)
+static int set_current(struct guest *g, bool current)
 {
 	if (g->tag.current == current)
-		return;
+		return 0;
 	g->tag.current = current;
-	guest_save(g);
+	return guest_save(g);
+}
+
+void guest_backup_not_current(struct guest *g)
+{
+	if (g->state == GUEST_STANDBY)
+		guest_event(g, GUEST_STALE, "the primary says that this copy is not current");
+	else if (g->state == GUEST_WAITING || g->state == GUEST_ABSENT)
+		set_current(g, false);
 }
 
 static void forget_prepare(struct guest *g)
@@ -161,11 +171,18 @@ static void created(void *arg, int status, const char *out, const char *err)
 	char text[64];
 	const char *reason = err;
 	const char *last = strrchr(err, '\n');
+	bool taken;
 
 	free(arg);
 	if (!g)
 		return;
 	g->creating = false;
+	taken = WIFEXITED(status) && WEXITSTATUS(status) == 3;
+	if (taken) { /* somebody else's: not to be touched, so it is not ours to remove */
+		snprintf(text, sizeof(text), "domain id %u is taken", g->domid);
+		g->domid = 0;
+		reason = text;
+	}
 	if (g->state != GUEST_BUILDING)
 		return; /* REMOVING has waited for this */
 	if (!status) {
@@ -174,16 +191,10 @@ static void created(void *arg, int status, const char *out, const char *err)
 		shell_complete(g);
 		return;
 	}
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 3) {
-		/* Somebody else's: not to be touched, so it is not ours to remove. */
-		snprintf(text, sizeof(text), "domain id %u is taken", g->domid);
-		g->domid = 0;
-		reason = text;
-	} else if (last) {
+	if (!taken && last)
 		reason = last + 1;
-	} else if (!err[0]) {
+	else if (!taken && !err[0])
 		reason = child_status_text(status, text, sizeof(text));
-	}
 	guest_problem(g, "no shell: %.200s", reason);
 	refuse_pending(g, g->problem);
 	guest_event(g, GUEST_SHELL_FAILED, g->problem);
@@ -501,7 +512,12 @@ static void probed(struct guest *g, int status, const char *out, const char *err
 {
 	Understudy__WorkerActivated a = UNDERSTUDY__WORKER_ACTIVATED__INIT;
 
-	if (!status && strstr(out, "\"paused\": false")) {
+	if (status || (!strstr(out, "\"paused\": true") && !strstr(out, "\"paused\": false"))) {
+		log_err(g->tag.name, "whether domain %u runs is not known: %.160s", g->domid, err);
+		guest_deadline(g, PROBE_AGAIN_MS);
+		return;
+	}
+	if (strstr(out, "\"paused\": false")) {
 		log_warn(g->tag.name, "the worker died after the guest had started: it goes on");
 		workers_want(g->d->workers, g->domid, UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY);
 		a.epoch = g->tag.epoch;
@@ -510,6 +526,31 @@ static void probed(struct guest *g, int status, const char *out, const char *err
 	}
 	activation_failed(g, "the worker died while it activated");
 	guest_event(g, GUEST_SHELL_FAILED, "the worker died while it activated");
+}
+
+static void probe(struct guest *g)
+{
+	if (guest_shell(g, "kind", NULL, NULL, PROBE_MAX_MS, probed))
+		guest_deadline(g, PROBE_AGAIN_MS);
+}
+
+/*
+ * Slow, or stuck. Its worker is killed only if the primary waits to go on: with the primary dead what the worker holds is the
+ * only copy, and slow is better than lost.
+ */
+static void activation_overdue(struct guest *g)
+{
+	if (!guest_worker(g)) {
+		probe(g);
+		return;
+	}
+	events_add(g->d->events, g->tag.name, "alarm",
+		   g->announce_switch ? "activation takes too long; its worker is killed"
+				      : "activation takes long",
+		   "");
+	if (g->announce_switch)
+		workers_kill(g->d->workers, g->domid);
+	guest_deadline(g, ACTIVATE_ALARM_MS);
 }
 
 /* ---- dispatch ---- */
@@ -569,9 +610,8 @@ void guest_backup_entered(struct guest *g, enum guest_state old, enum guest_even
 	case GUEST_ACTIVATING:
 		if (old == GUEST_STANDBY)
 			begin_activating(g, cause);
-		else if (event == GUEST_WORKER_GONE &&
-			 guest_shell(g, "kind", NULL, NULL, 10000, probed))
-			guest_event(g, GUEST_SHELL_FAILED, "understudy-shell cannot be started");
+		else if (event == GUEST_WORKER_GONE)
+			probe(g);
 		break;
 	case GUEST_REMOVING:
 		if (old != GUEST_REMOVING)
@@ -759,10 +799,7 @@ void guest_backup_tick(struct guest *g, uint64_t now)
 		guest_event(g, GUEST_SHELL_FAILED, g->problem);
 		break;
 	case GUEST_ACTIVATING:
-		events_add(g->d->events, g->tag.name, "alarm",
-			   "activation takes too long; its worker is killed", "");
-		workers_kill(g->d->workers, g->domid);
-		guest_deadline(g, ACTIVATE_ALARM_MS);
+		activation_overdue(g);
 		break;
 	case GUEST_REMOVING:
 	case GUEST_UNTAGGING:
@@ -783,13 +820,16 @@ static void peer_dropped(struct guest *g, const Understudy__PeerDropped *m)
 		return; /* too late: it is being run here; the session will tell */
 	events_add(g->d->events, g->tag.name, "dropped", m->cause, "term epoch", (int64_t)m->term,
 		   (int64_t)g->tag.epoch);
-	if (g->state == GUEST_STANDBY)
-		guest_event(g, GUEST_STALE, m->cause);
-	if (g->tag.current && fsm_has_shell(g->state)) {
+	if (g->state == GUEST_ACTIVATING) {
 		log_err(g->tag.name, "DROPPED cannot be obeyed in state %s",
 			guest_state_name[g->state]);
 		return;
 	}
+	if (g->state == GUEST_STANDBY)
+		guest_event(g, GUEST_STALE, m->cause);
+	/* Also while the worker has not said yet how its copy stands. Not acknowledged before it is on disk. */
+	if (set_current(g, false))
+		return;
 	g->awaiting_stream = false;
 	ack.uuid = m->uuid;
 	ack.term = m->term;
@@ -801,6 +841,7 @@ static void peer_activate(struct guest *g, const Understudy__PeerActivate *m)
 	Understudy__PeerFailed failed = UNDERSTUDY__PEER_FAILED__INIT;
 	Understudy__PeerActivated done = UNDERSTUDY__PEER_ACTIVATED__INIT;
 	char cause[128];
+	bool slept;
 
 	if (g->state == GUEST_ACTIVATING)
 		return;
@@ -811,14 +852,17 @@ static void peer_activate(struct guest *g, const Understudy__PeerActivate *m)
 		peer_send(g->d->peer, PEER_ACTIVATED, &done.base);
 		return;
 	}
-	if (g->state == GUEST_STANDBY && g->tag.epoch <= m->epoch && m->term >= g->tag.term) {
+	/* An order that lay unread while this daemon stood still may have been given up by now. */
+	slept = clock_us() - g->d->tick_at_us > guest_policy(g)->timeout_ms * 1000ull;
+	if (g->state == GUEST_STANDBY && !slept && g->tag.epoch <= m->epoch && m->term >= g->tag.term) {
 		g->last_heard_us = 0;
 		g->declared_us = 0;
 		take_over(g, "switchover", true);
 		return;
 	}
-	snprintf(cause, sizeof(cause), "state %s, epoch %" PRIu64 ", term %" PRIu64 " here",
-		 guest_state_name[g->state], g->tag.epoch, g->tag.term);
+	snprintf(cause, sizeof(cause), "state %s, epoch %" PRIu64 ", term %" PRIu64 " here%s",
+		 guest_state_name[g->state], g->tag.epoch, g->tag.term,
+		 slept ? "; the daemon stood still" : "");
 	if (g->state == GUEST_STANDBY)
 		guest_event(g, GUEST_STALE, "the primary takes the switchover back");
 	failed.uuid = m->uuid;

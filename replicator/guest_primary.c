@@ -21,6 +21,7 @@ enum {
 	PREPARE_MAX_MS = 90000,	   /* the peer builds a shell, maps it */
 	FINISH_MAX_MS = 10000,	   /* the final epoch of a switchover */
 	HAND_OVER_AGAIN_MS = 2000, /* no answer to ACTIVATE: asked again */
+	HAND_OVER_LOOK_MS = 100,   /* whether the peer is silent for long enough */
 	DROPPED_ACK_MAX_MS = 500,  /* the session lives, but no answer comes */
 	SUCCESSOR_MAX_MS = 100,	   /* how long a new worker waits for that answer */
 	DROP_MAX_MS = 10000,	   /* the worker ends protection */
@@ -301,7 +302,12 @@ static void hand_over_overdue(struct guest *g)
 		return;
 	}
 	if (guest_policy(g)->takeover == TAKEOVER_AUTOMATIC_WITHOUT_WITNESS) {
-		guest_event(g, GUEST_CALLED_OFF, "the peer fell silent during the switchover");
+		/* A connection that closed is no silence yet. */
+		if (clock_us() - peer_heard_us(g->d->peer) < drop_after_ms(g) * 1000)
+			guest_deadline(g, HAND_OVER_LOOK_MS);
+		else
+			guest_event(g, GUEST_CALLED_OFF,
+				    "the peer fell silent during the switchover");
 		return;
 	}
 	guest_problem(g, "stands still: the peer fell silent during the switchover and may run it; "
@@ -334,9 +340,8 @@ static void begin_retiring(struct guest *g, enum guest_state old, const char *ca
 	log_err(g->tag.name, "domain %u is given up: %s", g->domid, cause);
 	events_add(g->d->events, g->tag.name, "retire", cause, "term domid", (int64_t)g->tag.term,
 		   (int64_t)g->domid);
-	g->tag.backup = true;
-	g->tag.current = g->tag.handing_over = false;
-	guest_save(g);
+	/* The file says primary until the domain is gone: a daemon that starts meanwhile finds it as one, and hears again that it is
+	 * outranked. */
 	workers_release(g->d->workers, g->domid); /* nothing more of its output leaves */
 	retire(g);
 }
@@ -350,6 +355,11 @@ static void entered_absent(struct guest *g, enum guest_state old, enum guest_eve
 		workers_release(g->d->workers, g->domid);
 	g->domid = 0;
 	g->successor_from_us = 0;
+	if (old == GUEST_RETIRING) {
+		g->tag.backup = true;
+		g->tag.current = g->tag.handing_over = false;
+		guest_save(g);
+	}
 	if (ran) {
 		unprepare(g, cause);
 		g->tag.handing_over = false;
@@ -470,6 +480,15 @@ static bool may_protect(struct guest *g)
 	return true;
 }
 
+/* A peer that is heard and does not consent may be about to run the copy: it says so, or that it cannot, in a while. */
+static bool drop_unanswered(struct guest *g)
+{
+	uint64_t most_us = guest_policy(g)->hold_max_ms * 1000ull;
+
+	return g->drop_told && peer_up(g->d->peer) && clock_us() - g->since_us < most_us &&
+	       guest_primary_tell_dropped(g, g->problem);
+}
+
 static void overdue(struct guest *g)
 {
 	g->deadline_us = 0;
@@ -483,6 +502,8 @@ static void overdue(struct guest *g)
 		/* Told or not: the backup has had its time. A session that came back meanwhile is
 		 * used first. */
 		if (!g->drop_told && guest_primary_tell_dropped(g, g->problem))
+			guest_deadline(g, DROPPED_ACK_MAX_MS);
+		else if (drop_unanswered(g))
 			guest_deadline(g, DROPPED_ACK_MAX_MS);
 		else
 			send_drop(g, g->drop_told ? "the backup did not answer"
@@ -594,7 +615,10 @@ void guest_primary_worker_event(struct guest *g, struct worker_view *w,
 		g->tag.epoch = e->finished->epoch;
 		events_add(g->d->events, g->tag.name, "finished", "", "term epoch",
 			   (int64_t)e->finished->term, (int64_t)e->finished->epoch);
-		guest_event(g, GUEST_FINISHED, "final epoch committed");
+		if (g->state == GUEST_PROTECTED) /* asked for before it was called off, or by the daemon before this one */
+			resume(g);
+		else
+			guest_event(g, GUEST_FINISHED, "final epoch committed");
 		break;
 	case UNDERSTUDY__WORKER_EVENT__EVENT_FAILED:
 		worker_failed(g, e->failed);
@@ -639,7 +663,21 @@ void guest_primary_peer_up(struct guest *g)
 		/* Its word about who runs the guest comes first on the session; then this is
 		 * idempotent. */
 		guest_deadline(g, HAND_OVER_AGAIN_MS);
+	} else if (g->state == GUEST_ABSENT && !g->tag.backup && !g->tag.current && g->d->looked) {
+		/* It may have ended while the peer could not be told; its copy must not come to life. */
+		unprepare(g, "it does not run");
 	}
+}
+
+/* A primary's tag without a domain, on a host that was not restarted since: it ended while no daemon was there to say so. */
+void guest_primary_looked(struct guest *g)
+{
+	if (g->state != GUEST_ABSENT || g->tag.backup || !g->tag.current)
+		return;
+	events_add(g->d->events, g->tag.name, "absent", "it ended while the daemon was away", "");
+	set_current(g, false);
+	if (peer_up(g->d->peer))
+		unprepare(g, "it ended while the daemon was away");
 }
 
 static void peer_prepared(struct guest *g, const Understudy__PeerPrepared *m)

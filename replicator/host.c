@@ -102,6 +102,22 @@ int host_probe(struct host *h, const char *state_dir)
 	return 0;
 }
 
+/* What cannot be read or written is another boot: the answer that lets a copy live. */
+bool host_same_boot(const struct host *h, const char *run_dir)
+{
+	char path[256], before[HOST_TEXT_MAX];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/boot-id", run_dir);
+	read_line(path, before, sizeof(before));
+	f = fopen(path, "we");
+	if (!f || fprintf(f, "%s\n", h->boot_id) < 0)
+		log_warn(NULL, "%s: %s", path, strerror(errno));
+	if (f)
+		fclose(f);
+	return before[0] && !strcmp(before, h->boot_id);
+}
+
 void host_release(struct host *h)
 {
 	free(h->cpu_text);

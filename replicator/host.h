@@ -5,6 +5,7 @@
 
 #include "replicator/peer.pb-c.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,9 @@ struct host {
  * -errno. */
 int host_probe(struct host *h, const char *state_dir);
 void host_release(struct host *h);
+
+/* Whether this was called before, with the same directory, since the host was started. */
+bool host_same_boot(const struct host *h, const char *run_dir);
 
 /* Why these two cannot work together, in `why`; 0 or -EINVAL. */
 int host_match(const struct host *h, const Understudy__PeerHello *peer, char *why, size_t why_len);
