@@ -308,7 +308,6 @@ static void unstage(struct receiver *r)
 
 static int apply(struct receiver *r)
 {
-	uint64_t start_us = clock_us();
 	int rc;
 
 	rc = fi_point("APPLY_BEFORE");
@@ -318,7 +317,6 @@ static int apply(struct receiver *r)
 		r->committed = 0;
 		return end_stream(r, rc, GOODBYE_APPLY, "cannot be applied: %s", strerror(-rc));
 	}
-	r->stats.apply_us = (uint32_t)(clock_us() - start_us);
 	if (!(r->epoch->flags & EPOCH_SYNC)) {
 		r->first_seen = true;
 		r->committed = r->epoch->number;

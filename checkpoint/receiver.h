@@ -60,7 +60,6 @@ uint64_t receiver_promised_us(const struct receiver *r);
 
 struct receiver_stats {
 	uint64_t epochs, pages, wire_bytes, raw_bytes;
-	uint32_t apply_us;			/* last */
 	bool torn;				/* the stream ended inside a record or an epoch; that one was dropped */
 };
 void receiver_stats(const struct receiver *r, struct receiver_stats *s);

@@ -321,7 +321,6 @@ static void stats_due(evutil_socket_t fd, short what, void *arg)
 
 void worker_quit(struct worker *w, bool keep_devices)
 {
-	w->quitting = true;
 	w->keep_devices = keep_devices;
 	event_base_loopbreak(w->base);	/* events that are due as well would find things half gone */
 }

@@ -47,7 +47,7 @@ struct worker {
 	struct event *xs_event, *stats_event;
 	struct primary *primary;	/* while protected or becoming so */
 	struct backup *backup;		/* role backup */
-	bool quitting, keep_devices;
+	bool keep_devices;
 };
 
 struct worker_options {

@@ -234,12 +234,6 @@ struct child *child_run(struct children *c, const char *const *argv, const char 
 	return child;
 }
 
-void child_forget(struct child *child)
-{
-	if (child)
-		child->done = NULL;
-}
-
 pid_t child_start(struct children *c, const char *const *argv, child_done *exited, void *arg)
 {
 	struct child *child = child_new(c, argv, exited, arg);

@@ -13,8 +13,6 @@ struct child;
 int children_new(struct event_base *base, struct children **out);
 void children_free(struct children *c); /* running ones are left alone */
 
-enum { CHILD_ARGS_MAX = 8 };
-
 /* `status` is waitpid's; `out` and `err` are terminated, err without the last newline. */
 typedef void child_done(void *arg, int status, const char *out, const char *err);
 
@@ -25,9 +23,6 @@ typedef void child_done(void *arg, int status, const char *out, const char *err)
  */
 struct child *child_run(struct children *c, const char *const *argv, const char *input,
 			unsigned int limit_ms, child_done *done, void *arg);
-
-/* It ends whenever it ends; `done` is not called. NULL is fine. */
-void child_forget(struct child *child);
 
 /*
  * Starts a program of its own session that outlives this one, with our stderr. `exited` (may be

@@ -58,7 +58,7 @@ struct guest {
 	bool awaiting_stream;	  /* token is valid */
 	int stream_fd;		  /* a duplicate, for its last-heard time only; -1: none */
 	uint64_t stream_heard_us; /* of the stream that is over, or as of the last stats */
-	bool declared_dead, silence_told;
+	bool declared_dead;
 	uint64_t declared_us, last_heard_us, begin_us;
 	bool peer_active;   /* the peer says that it runs the guest */
 	uint64_t peer_term; /* the highest term that the peer has spoken of */

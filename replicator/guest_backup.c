@@ -582,7 +582,7 @@ static void entered_standby(struct guest *g, enum guest_state old, enum guest_ev
 		return;
 	fi_point("D_STANDBY");
 	g->was_current = true;
-	g->declared_dead = g->silence_told = false;
+	g->declared_dead = false;
 	g->problem[0] = '\0';
 	set_current(g, true);
 	events_add(g->d->events, g->tag.name, "standby", "", "term epoch", (int64_t)g->tag.term,

@@ -334,7 +334,7 @@ static void retire(struct guest *g)
 		guest_deadline(g, DESTROY_AGAIN_MS);
 }
 
-static void begin_retiring(struct guest *g, enum guest_state old, const char *cause)
+static void begin_retiring(struct guest *g, const char *cause)
 {
 	fi_point("D_RETIRE");
 	log_err(g->tag.name, "domain %u is given up: %s", g->domid, cause);
@@ -445,7 +445,7 @@ void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_eve
 		break;
 	case GUEST_RETIRING:
 		if (old != GUEST_RETIRING)
-			begin_retiring(g, old, cause);
+			begin_retiring(g, cause);
 		break;
 	case GUEST_UNTAGGING:
 		begin_untagging(g, old);
