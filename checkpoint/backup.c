@@ -178,6 +178,14 @@ static const struct receiver_ops receiver_ops = {
 
 /* ---- the stream ---- */
 
+static void stream_stop(struct backup *b)
+{
+	if (!b->receiver)
+		return;
+	event_del(b->read_event);
+	event_del(b->tick_event);
+}
+
 /* What is committed stays good for activation: that the stream is over does not make the copy stale by itself; the daemon
  * knows whether the primary went on without us. */
 static void stream_close(struct backup *b, const char *cause)
@@ -381,11 +389,12 @@ int backup_activate(struct backup *b, uint64_t term)
 		return -ENODATA;
 	if (term <= w->term)
 		return -ESTALE;
-	/* From here on nothing is acknowledged any more. */
-	stream_close(b, "activation");
+	/* From here on nothing is acknowledged any more. What the stream needed is freed later: megabytes, which take their time. */
+	stream_stop(b);
 	worker_set_state(w, UNDERSTUDY__WORKER_STATE__WORKER_ACTIVATING, "the daemon said so");
 	rc = bring_to_life(b, &m);
 	if (rc) {
+		stream_close(b, "activation");
 		netback_deactivate(w->netback);
 		worker_set_state(w, UNDERSTUDY__WORKER_STATE__WORKER_STANDBY, "activation failed");
 		return rc;
@@ -397,6 +406,7 @@ int backup_activate(struct backup *b, uint64_t term)
 	m.announce_us = (uint32_t)(clock_us() - t);
 	w->term = term;
 	became_primary(w, &m, began);
+	netback_connected(w->netback);
 	/* An ordinary domain from now on, which `xl save` takes. A failure is logged. */
 	(void)part_memory_forget(w->domain, w->name);
 	domain_unmap(w->domain);

@@ -460,10 +460,15 @@ int netback_announce(struct netback *nb)
 		r = announce_vif(v);
 		if (r)
 			rc = r;
-		if (v->attached)
-			vif_set_state(v, XenbusStateConnected);
 	}
 	return rc;
+}
+
+void netback_connected(struct netback *nb)
+{
+	FOR_EACH_VIF(nb, v)
+		if (v->attached)
+			vif_set_state(v, XenbusStateConnected);
 }
 
 void netback_stats(const struct netback *nb, struct netback_stats *s)

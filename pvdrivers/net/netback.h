@@ -74,9 +74,11 @@ int netback_activate(struct netback *nb, const void *blob, size_t len);
 /* An activation failed behind netback_activate(), or in it: lets go of the shell's rings, which are only a copy again. */
 void netback_deactivate(struct netback *nb);
 
-/* Gratuitous ARP and unsolicited neighbour advertisements (RARP where no address is known) for all vifs, straight to the TAPs.
- * Then the back ends' xenbus states become connected: nobody waits for that, and each costs four round trips. */
+/* Gratuitous ARP and unsolicited neighbour advertisements (RARP where no address is known) for all vifs, straight to the TAPs. */
 int netback_announce(struct netback *nb);
+
+/* After activation: the back ends' xenbus states become connected. Nobody waits for that, and each costs four round trips. */
+void netback_connected(struct netback *nb);
 
 struct netback_stats {
 	unsigned int vifs, connected;
