@@ -8,6 +8,7 @@ under way is still answered first, so that what the server holds and what was an
 Times are this machine's CLOCK_MONOTONIC, in microseconds.
 """
 
+import collections
 import argparse
 import json
 import os
@@ -37,7 +38,7 @@ class Record:
         self.first_value = self.last_value = None
         self.first_us = self.last_us = None
         self.backward = self.jumps = 0
-        self.gaps = []
+        self.gaps = collections.deque(maxlen=GAPS_KEPT)     # the last ones
         self.longest = {"us": 0, "from_us": 0, "to_us": 0, "from_value": 0, "to_value": 0}
 
     def answer(self, value, at_us):
@@ -48,7 +49,7 @@ class Record:
             if gap >= GAP_REPORT_US or gap > self.longest["us"]:
                 entry = {"us": gap, "from_us": self.last_us, "to_us": at_us,
                          "from_value": self.last_value, "to_value": value}
-                if gap >= GAP_REPORT_US and len(self.gaps) < GAPS_KEPT:
+                if gap >= GAP_REPORT_US:
                     self.gaps.append(entry)
                 if gap > self.longest["us"]:
                     self.longest = entry
@@ -90,7 +91,7 @@ class Client:
         r = self.record
         out = {"answers": r.answers, "first_value": r.first_value, "last_value": r.last_value,
                "first_us": r.first_us, "last_us": r.last_us, "backward": r.backward,
-               "jumps": r.jumps, "longest_gap": r.longest, "gaps": r.gaps, "error": self.error,
+               "jumps": r.jumps, "longest_gap": r.longest, "gaps": list(r.gaps), "error": self.error,
                "connection": self.connection(), "now_us": now_us(), "done": done,
                "pid": os.getpid()}
         with open(self.args.out + ".new", "w", encoding="ascii") as file:
