@@ -8,8 +8,8 @@ under way is still answered first, so that what the server holds and what was an
 Times are this machine's CLOCK_MONOTONIC, in microseconds.
 """
 
-import collections
 import argparse
+import collections
 import json
 import os
 import select
