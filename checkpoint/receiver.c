@@ -538,7 +538,6 @@ static ssize_t receive(struct receiver *r)
 	}
 	capture(r, r->in.data + r->in.len, (size_t)n);
 	r->in.len += (size_t)n;
-	r->heard_us = clock_us();
 	r->stats.wire_bytes += (uint64_t)n;
 	return n;
 }
@@ -568,6 +567,8 @@ int receiver_read(struct receiver *r)
 		}
 		bytes += (size_t)n;
 	}
+	if (bytes)
+		r->heard_us = clock_us();
 	if (rc < 0)
 		r->over = rc;
 	return rc;

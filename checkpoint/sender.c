@@ -34,6 +34,9 @@ enum {
 		64, /* small enough for the caches and for acks to be read in between */
 	SENDER_OUT_BYTES =
 		1 << 20, /* encoded and not yet in the socket: beyond it encoding waits */
+	SENDER_TURN_BYTES =
+		64 << 10, /* encoded in one turn: a small epoch is one write, a large one is
+			     on its way while the rest is encoded */
 	SENDER_IN_BYTES = 4096,
 	SENDER_GOODBYE_MS = 100,
 	SENDER_CAUSE_MAX = 320,
@@ -86,6 +89,7 @@ struct sender {
 	size_t in_len;
 	uint64_t in_offset;
 	bool answered;
+	uint64_t now_us; /* read twice a turn: where the TSC is not to be trusted it is a system call */
 	uint64_t heard_us, wrote_us;
 	uint64_t begun, ended, acknowledged; /* epoch numbers; ended: wholly in the socket */
 	uint64_t end_us[SENDER_EPOCHS_MAX]; /* [number % MAX] when EPOCH_END was about to be sent */
@@ -171,7 +175,7 @@ static int flush(struct sender *s)
 			return over(s, rc, "send: %s", strerror(-rc));
 		}
 		s->out_start += (size_t)n;
-		s->wrote_us = clock_us();
+		s->wrote_us = s->now_us;
 	}
 	s->out_start = 0;
 	s->out.len = 0;
@@ -311,7 +315,7 @@ static int step_end(struct sender *s, struct work *w)
 	if (!at)
 		return -ENOMEM;
 	record_end_put(at, &end);
-	s->end_us[w->epoch->number % SENDER_EPOCHS_MAX] = clock_us();
+	s->end_us[w->epoch->number % SENDER_EPOCHS_MAX] = s->now_us;
 	w->step = STEP_FLUSH;
 	return 0;
 }
@@ -329,7 +333,7 @@ static int finish(struct sender *s)
 	r->epoch = w->epoch;
 	r->number = w->epoch->number;
 	r->raw_bytes += w->epoch->nr_pages * SENDER_PAGE;
-	r->send_us = (uint32_t)(clock_us() - w->begin_us) - r->encode_us;
+	r->send_us = (uint32_t)(s->now_us - w->begin_us) - r->encode_us;
 
 	pthread_mutex_lock(&s->lock);
 	s->sent.report[(s->sent.head + s->sent.nr++) % SENDER_EPOCHS_MAX] = *r;
@@ -353,7 +357,7 @@ static void take_work(struct sender *s)
 		return;
 	pthread_mutex_lock(&s->lock);
 	if (s->nr) {
-		s->work = (struct work){.epoch = s->queue[s->head], .begin_us = clock_us()};
+		s->work = (struct work){.epoch = s->queue[s->head], .begin_us = s->now_us};
 		s->head = (s->head + 1) % SENDER_EPOCHS_MAX;
 		s->nr--;
 	}
@@ -366,15 +370,19 @@ static bool can_step(const struct sender *s)
 	       out_pending(s) < SENDER_OUT_BYTES;
 }
 
-static int step(struct sender *s)
+/* Encodes one turn's share of the epoch in work. */
+static int encode(struct sender *s)
 {
-	uint64_t start_us = clock_us();
-	int rc;
+	size_t enough = out_pending(s) + SENDER_TURN_BYTES;
+	uint64_t start_us = s->now_us;
+	int rc = 0;
 
 	if (!can_step(s))
 		return 0;
-	rc = steps[s->work.step](s, &s->work);
-	s->work.report.encode_us += (uint32_t)(clock_us() - start_us);
+	while (!rc && can_step(s) && out_pending(s) < enough)
+		rc = steps[s->work.step](s, &s->work);
+	s->now_us = clock_us();
+	s->work.report.encode_us += (uint32_t)(s->now_us - start_us);
 	return rc;
 }
 
@@ -504,7 +512,7 @@ static int hear(struct sender *s)
 		}
 		if (!n)
 			return over(s, -ECONNRESET, "the backup closed the connection");
-		s->heard_us = clock_us();
+		s->heard_us = s->now_us;
 		s->in_len += (size_t)n;
 		rc = take_all(s);
 		if (rc)
@@ -515,19 +523,18 @@ static int hear(struct sender *s)
 static int keep_alive(struct sender *s)
 {
 	unsigned int timeout_ms = atomic_load(&s->timeout_ms);
-	uint64_t now_us = clock_us();
 
-	if (now_us - s->heard_us >= (uint64_t)timeout_ms * 1000)
+	if (s->now_us - s->heard_us >= (uint64_t)timeout_ms * 1000)
 		return over(s, -ETIMEDOUT, "nothing heard from the backup for %u ms", timeout_ms);
 	if (!s->answered || out_pending(s) ||
-	    now_us - s->wrote_us < (uint64_t)s->config.heartbeat_ms * 1000)
+	    s->now_us - s->wrote_us < (uint64_t)s->config.heartbeat_ms * 1000)
 		return 0;
 	return add_record(s, RECORD_HEARTBEAT, s->begun, 0) ? 0 : -ENOMEM;
 }
 
-static int until_ms(uint64_t since_us, unsigned int ms)
+static int until_ms(uint64_t now_us, uint64_t since_us, unsigned int ms)
 {
-	uint64_t due_us = since_us + (uint64_t)ms * 1000, now_us = clock_us();
+	uint64_t due_us = since_us + (uint64_t)ms * 1000;
 
 	return due_us <= now_us ? 0 : (int)((due_us - now_us + 999) / 1000);
 }
@@ -538,8 +545,8 @@ static int wait_for_work(struct sender *s)
 		{.fd = s->config.fd, .events = POLLIN},
 		{.fd = s->wake_fd, .events = POLLIN},
 	};
-	int silence_ms = until_ms(s->heard_us, atomic_load(&s->timeout_ms));
-	int beat_ms = until_ms(s->wrote_us, s->config.heartbeat_ms);
+	int silence_ms = until_ms(s->now_us, s->heard_us, atomic_load(&s->timeout_ms));
+	int beat_ms = until_ms(s->now_us, s->wrote_us, s->config.heartbeat_ms);
 	int wait_ms = silence_ms;
 
 	take_work(s);
@@ -552,6 +559,7 @@ static int wait_for_work(struct sender *s)
 
 	if (poll(fds, 2, wait_ms) < 0 && errno != EINTR)
 		return over(s, -errno, "poll: %s", strerror(errno));
+	s->now_us = clock_us();
 	if (fds[1].revents & POLLIN)
 		event_clear(s->wake_fd);
 	if (fds[0].revents & (POLLIN | POLLERR | POLLHUP))
@@ -580,7 +588,7 @@ static void say_goodbye(struct sender *s, enum goodbye cause, const char *text)
 	if (record_goodbye_add(&s->out, s->begun, cause, text))
 		return;
 	while (!flush(s) && out_pending(s)) {
-		int left_ms = until_ms(start_us, SENDER_GOODBYE_MS);
+		int left_ms = until_ms(clock_us(), start_us, SENDER_GOODBYE_MS);
 
 		if (!left_ms || poll(&fd, 1, left_ms) < 0)
 			return;
@@ -630,9 +638,9 @@ static void *sender_run(void *arg)
 	/* The thread that owns the guest comes first. */
 	if (setpriority(PRIO_PROCESS, (id_t)gettid(), SENDER_NICE))
 		log_debug(s->guest, "the sender keeps its priority: %s", strerror(errno));
-	s->heard_us = s->wrote_us = clock_us();
+	s->now_us = s->heard_us = s->wrote_us = clock_us();
 	while (!rc && !stopping(s)) {
-		rc = step(s);
+		rc = encode(s);
 		if (!rc)
 			rc = keep_alive(s);
 		if (!rc)

@@ -494,6 +494,11 @@ const char *peer_problem(const struct peer *p)
 	return p->session ? "" : p->problem;
 }
 
+uint64_t peer_read_us(const struct peer *p)
+{
+	return p->heard_us;
+}
+
 uint64_t peer_heard_us(const struct peer *p)
 {
 	int64_t silent_ms = p->session ? tcp_silent_ms(bufferevent_getfd(p->session->bev)) : -1;

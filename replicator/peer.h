@@ -49,6 +49,9 @@ const char *peer_problem(const struct peer *p);
  * first: of the start. */
 uint64_t peer_heard_us(const struct peer *p);
 
+/* The same without the kernel's word, hence never later: when the daemon last read something. No system call. */
+uint64_t peer_read_us(const struct peer *p);
+
 /* 0, -ENOTCONN, -errno. */
 int peer_send(struct peer *p, enum peer_type type, const ProtobufCMessage *m);
 

@@ -86,7 +86,8 @@ class Run:
                     idle[0].put()
                     live.append(live.pop(live.index(idle[0])))
                     due = max(due + period, now - 1)
-                for key, _ in selector.select(min(0.2, max(0.001, due - now))):
+                # With every connection waiting there is nothing to do before an answer.
+                for key, _ in selector.select(min(0.2, max(0.001, due - now)) if idle else 0.2):
                     try:
                         key.data.readable()
                     except OSError as error:
