@@ -23,6 +23,11 @@ host_up() {	# host_up HOST
 	echo $! > "$T/$1/pid"
 }
 
+host_down() {	# host_down HOST [SIGNAL]: its daemon, which has let go of its lock when this returns
+	kill "-${2:-TERM}" "$(cat "$T/$1/pid")"
+	wait "$(cat "$T/$1/pid")" 2> /dev/null || true
+}
+
 host_workers() {	# the pids of HOST's workers
 	u "$1" status --json 2>/dev/null | sed -n 's/.*"worker_pid": \([0-9]*\).*/\1/p' | grep -v '^0$' || true
 }
