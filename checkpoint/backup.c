@@ -406,6 +406,7 @@ int backup_activate(struct backup *b, uint64_t term)
 	m.announce_us = (uint32_t)(clock_us() - t);
 	w->term = term;
 	became_primary(w, &m, began);
+	netback_nudge(w->netback);
 	netback_connected(w->netback);
 	/* An ordinary domain from now on, which `xl save` takes. A failure is logged. */
 	(void)part_memory_forget(w->domain, w->name);

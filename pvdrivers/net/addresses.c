@@ -103,17 +103,11 @@ unsigned int addresses_count(const struct addresses *a)
 }
 
 /* Position, not recency, orders the entries: a quiet guest's blob stays the same. */
-int addresses_encode(const struct addresses *a, uint32_t devid, struct buf *out)
+int addresses_encode(const struct addresses *a, struct buf *out)
 {
-	uint8_t *at;
-
-	at = buf_extend(out, ADDRESSES_VIF_BYTES);
-	if (!at)
-		return -ENOMEM;
-	wire_put32(at, devid);
-	wire_put16(at + 4, (uint16_t)addresses_count(a));
 	for (int i = 0; i < NETBACK_ADDRESSES_MAX; i++) {
 		const struct address *e = &a->entry[i];
+		uint8_t *at;
 
 		if (!e->version)
 			continue;
@@ -140,21 +134,14 @@ static int decode_entry(struct address *e, const uint8_t *at)
 	return 0;
 }
 
-int addresses_decode(struct addresses *a, uint32_t *devid, const uint8_t *blob, size_t len)
+int addresses_decode(struct addresses *a, unsigned int nr, const uint8_t *blob)
 {
 	struct addresses got = {0};
-	uint16_t nr;
 
-	if (len < ADDRESSES_VIF_BYTES)
+	if (nr > NETBACK_ADDRESSES_MAX)
 		return -EINVAL;
-	*devid = wire_get32(blob);
-	nr = wire_get16(blob + 4);
-	if (nr > NETBACK_ADDRESSES_MAX || wire_get16(blob + 6) ||
-	    len < ADDRESSES_VIF_BYTES + (size_t)nr * ADDRESSES_ENTRY_BYTES)
-		return -EINVAL;
-	for (int i = 0; i < nr; i++) {
-		int rc = decode_entry(&got.entry[i], blob + ADDRESSES_VIF_BYTES +
-							     (size_t)i * ADDRESSES_ENTRY_BYTES);
+	for (unsigned int i = 0; i < nr; i++) {
+		int rc = decode_entry(&got.entry[i], blob + (size_t)i * ADDRESSES_ENTRY_BYTES);
 
 		if (rc)
 			return rc;
@@ -162,5 +149,5 @@ int addresses_decode(struct addresses *a, uint32_t *devid, const uint8_t *blob, 
 	}
 	if (a)
 		*a = got;
-	return (int)(ADDRESSES_VIF_BYTES + nr * ADDRESSES_ENTRY_BYTES);
+	return 0;
 }

@@ -30,10 +30,9 @@ void addresses_learn(struct addresses *a, const uint8_t mac[6], const uint8_t *f
 
 unsigned int addresses_count(const struct addresses *a);
 
-/* The part of the net blob (docs/protocol.md) that belongs to one vif, and back. decode: bytes
- * used, or -EINVAL. `a` may be NULL. */
-enum { ADDRESSES_VIF_BYTES = 8, ADDRESSES_ENTRY_BYTES = 20 };
-int addresses_encode(const struct addresses *a, uint32_t devid, struct buf *out);
-int addresses_decode(struct addresses *a, uint32_t *devid, const uint8_t *blob, size_t len);
+/* Their part of the net blob (docs/protocol.md). decode: `nr` entries from exactly nr * ADDRESSES_ENTRY_BYTES; -EINVAL. `a` may be NULL. */
+enum { ADDRESSES_ENTRY_BYTES = 20 };
+int addresses_encode(const struct addresses *a, struct buf *out);
+int addresses_decode(struct addresses *a, unsigned int nr, const uint8_t *blob);
 
 #endif

@@ -15,7 +15,7 @@ enum {
 	ETHER_TYPE_IPV6 = 0x86dd
 };
 enum { ETHER_LEN = 14, MAC_LEN = 6, IPV4_LEN = 20, IPV6_LEN = 40 };
-enum { IP_PROTO_TCP = 6, IP_PROTO_UDP = 17, IP_PROTO_ICMPV6 = 58 };
+enum { IP_PROTO_ICMP = 1, IP_PROTO_TCP = 6, IP_PROTO_UDP = 17, IP_PROTO_ICMPV6 = 58 };
 
 struct frame_l3 {
 	uint16_t type; /* after VLAN tags, host order */

@@ -14,8 +14,12 @@
 #include <string.h>
 
 enum {
-	BLOB_VERSION = 1,
+	BLOB_VERSION = 2,
 	BLOB_HEADER_BYTES = 4,
+	BLOB_VIF_BYTES = 8,
+
+	/* Each takes one doubling back; the pause of a connection that was silent for seconds has doubled no more often. */
+	NUDGES = 5,
 
 	/* More than a full ring of the largest frames takes. */
 	DRAIN_BATCHES = 8,
@@ -284,6 +288,24 @@ int netback_ring_gfns(struct netback *nb, uint64_t (*gfn_of_grant)(void *arg, ui
 	return (int)nr;
 }
 
+static int encode_vif(struct vif *v, struct buf *out)
+{
+	uint8_t *at = buf_extend(out, BLOB_VIF_BYTES);
+	int rc;
+
+	if (!at)
+		return -ENOMEM;
+	wire_put32(at, v->devid);
+	wire_put16(at + 4, (uint16_t)addresses_count(&v->addresses));
+	wire_put16(at + 6, (uint16_t)flows_count(&v->flows));
+	rc = addresses_encode(&v->addresses, out);
+	if (rc)
+		return rc;
+	rc = flows_encode(&v->flows, out);
+	flows_close_epoch(&v->flows);
+	return rc;
+}
+
 int netback_state(struct netback *nb, struct buf *out)
 {
 	size_t start = out->len;
@@ -299,7 +321,7 @@ int netback_state(struct netback *nb, struct buf *out)
 
 		if (!v->present)
 			continue;
-		rc = addresses_encode(&v->addresses, v->devid, out);
+		rc = encode_vif(v, out);
 		if (rc)
 			return rc;
 		nr++;
@@ -309,7 +331,39 @@ int netback_state(struct netback *nb, struct buf *out)
 	return 0;
 }
 
-/* Walks through the blob; with `nb` each vif takes its addresses. */
+static struct vif *present_vif(struct netback *nb, uint32_t devid)
+{
+	FOR_EACH_VIF(nb, v)
+	{
+		if (v->present && v->devid == devid)
+			return v;
+	}
+	return NULL;
+}
+
+/* One vif's part of the blob; with `nb` the vif takes it. The bytes used, or -EINVAL. */
+static ssize_t decode_vif(struct netback *nb, const uint8_t *at, size_t len)
+{
+	unsigned int addresses, flows;
+	struct vif *v;
+	size_t used;
+	int rc;
+
+	if (len < BLOB_VIF_BYTES)
+		return -EINVAL;
+	addresses = wire_get16(at + 4);
+	flows = wire_get16(at + 6);
+	used = BLOB_VIF_BYTES + (size_t)addresses * ADDRESSES_ENTRY_BYTES;
+	if (len < used + (size_t)flows * FLOWS_ENTRY_BYTES)
+		return -EINVAL;
+	v = nb ? present_vif(nb, wire_get32(at)) : NULL;
+	rc = addresses_decode(v ? &v->addresses : NULL, addresses, at + BLOB_VIF_BYTES);
+	if (!rc)
+		rc = flows_decode(v ? &v->flows : NULL, flows, at + used);
+	return rc ? rc : (ssize_t)(used + (size_t)flows * FLOWS_ENTRY_BYTES);
+}
+
+/* Walks through the blob; with `nb` each vif takes what it knew. */
 static int read_state(struct netback *nb, const uint8_t *blob, size_t len)
 {
 	size_t at = BLOB_HEADER_BYTES;
@@ -321,21 +375,11 @@ static int read_state(struct netback *nb, const uint8_t *blob, size_t len)
 	if (nr > NETBACK_VIFS_MAX)
 		return -EINVAL;
 	for (uint16_t i = 0; i < nr; i++) {
-		struct addresses addresses;
-		uint32_t devid;
-		int used;
+		ssize_t used = decode_vif(nb, blob + at, len - at);
 
-		used = addresses_decode(&addresses, &devid, blob + at, len - at);
 		if (used < 0)
-			return used;
+			return (int)used;
 		at += (size_t)used;
-		if (!nb)
-			continue;
-		FOR_EACH_VIF(nb, v)
-		{
-			if (v->present && v->devid == devid)
-				v->addresses = addresses;
-		}
 	}
 	return at == len ? 0 : -EINVAL;
 }
@@ -462,6 +506,30 @@ int netback_announce(struct netback *nb)
 			rc = r;
 	}
 	return rc;
+}
+
+/* Whether the last epoch's frames were let out cannot be known here: either acknowledgement may be the other end's last. */
+static int nudge_flow(struct vif *v, const struct flow *f)
+{
+	uint8_t frame[ANNOUNCE_FRAME_MAX];
+	int rc = 0;
+
+	for (int i = 0; !rc && i < NUDGES; i++) {
+		rc = send_frame(v, frame, announce_nudge(f, f->ack, v->mac, frame));
+		if (!rc && f->ack_before != f->ack)
+			rc = send_frame(v, frame, announce_nudge(f, f->ack_before, v->mac, frame));
+	}
+	return rc;
+}
+
+void netback_nudge(struct netback *nb)
+{
+	FOR_EACH_VIF(nb, v)
+	{
+		for (int i = 0; v->tap >= 0 && i < FLOWS_MAX; i++)
+			if (v->flows.entry[i].version && nudge_flow(v, &v->flows.entry[i]))
+				break; /* it was said why */
+	}
 }
 
 void netback_connected(struct netback *nb)

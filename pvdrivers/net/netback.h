@@ -56,7 +56,8 @@ void netback_freeze(struct netback *nb, bool frozen);
 int netback_ring_gfns(struct netback *nb, uint64_t (*gfn_of_grant)(void *arg, uint32_t ref), void *arg,
 		      uint64_t *gfn, size_t max);
 
-/* What activation needs besides rings and xenstore: addresses seen in what the guest sent. Form: docs/protocol.md ("net blob"). */
+/* What activation needs besides rings and xenstore: addresses and connections seen in what the guest sent. Form: docs/protocol.md
+ * ("net blob"). Called once an epoch. */
 struct buf;
 int netback_state(struct netback *nb, struct buf *out);
 int netback_state_check(const void *blob, size_t len);
@@ -76,6 +77,10 @@ void netback_deactivate(struct netback *nb);
 
 /* Gratuitous ARP and unsolicited neighbour advertisements (RARP where no address is known) for all vifs, straight to the TAPs. */
 int netback_announce(struct netback *nb);
+
+/* Then: the other ends of the guest's TCP connections are asked to retransmit now (announce_nudge()). A matter of a client's
+ * stall only: what fails is logged. */
+void netback_nudge(struct netback *nb);
 
 /* After activation: the back ends' xenbus states become connected. Nobody waits for that, and each costs four round trips. */
 void netback_connected(struct netback *nb);

@@ -349,6 +349,7 @@ static void tx_push(struct vif *v, struct tx_frame *f)
 		return;
 	}
 	addresses_learn(&v->addresses, v->mac, p->data + VNET_LEN, len);
+	flows_learn(&v->flows, v->mac, p->data + VNET_LEN, len);
 	v->stats.tx_packets++;
 	v->stats.tx_bytes += len;
 	p->out = v;

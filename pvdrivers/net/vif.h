@@ -10,6 +10,7 @@
 
 #include "pvdrivers/grant.h"
 #include "pvdrivers/net/addresses.h"
+#include "pvdrivers/net/flows.h"
 #include "pvdrivers/net/netback.h"
 #include "pvdrivers/net/tap.h"
 #include "pvdrivers/ring.h"
@@ -84,6 +85,7 @@ struct vif {
 	uint32_t waiting_len, waiting_slots;
 
 	struct addresses addresses;
+	struct flows flows;
 	struct netback_stats stats;
 };
 
