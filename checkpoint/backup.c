@@ -23,13 +23,14 @@
 enum {
 	READ_TURNS_MAX = 4,		/* before other events have their turn */
 	TAIL_PAGES_MAX = MEMORY_ALWAYS_MAX,
+	SETTLE_MS = 2000,		/* after an activation the guest and its clients come first */
 };
 
 struct backup {
 	struct worker *w;
 	bool mapped, shaped, current;
 	struct receiver *receiver;
-	struct event *read_event, *tick_event;
+	struct event *read_event, *tick_event, *settle_event;
 	struct part_memory memory;
 	/* Pages that must not be written before activation, and the latest of each blob. */
 	struct epoch *last;
@@ -380,6 +381,7 @@ static int bring_to_life(struct backup *b, Understudy__WorkerActivated *m)
 
 int backup_activate(struct backup *b, uint64_t term)
 {
+	static const struct timeval settle = {.tv_usec = SETTLE_MS * 1000};
 	Understudy__WorkerActivated m = UNDERSTUDY__WORKER_ACTIVATED__INIT;
 	struct worker *w = b->w;
 	uint64_t began = clock_us(), t;
@@ -407,13 +409,30 @@ int backup_activate(struct backup *b, uint64_t term)
 	w->term = term;
 	became_primary(w, &m, began);
 	netback_nudge(w->netback);
+	w->backup = NULL;
+	w->former = b;
+	if (evtimer_add(b->settle_event, &settle))
+		backup_settle(w);
+	return 0;
+}
+
+void backup_settle(struct worker *w)
+{
+	struct backup *b = w->former;
+
+	if (!b)
+		return;
+	w->former = NULL;
 	netback_connected(w->netback);
 	/* An ordinary domain from now on, which `xl save` takes. A failure is logged. */
 	(void)part_memory_forget(w->domain, w->name);
 	domain_unmap(w->domain);
-	w->backup = NULL;
 	backup_free(b);
-	return 0;
+}
+
+static void settle_due(evutil_socket_t fd, short what, void *arg)
+{
+	backup_settle(arg);
 }
 
 /* ---- life ---- */
@@ -459,7 +478,8 @@ int backup_new(struct worker *w, struct backup **out)
 		.guest = w->name,
 	};
 	b->tick_event = event_new(w->base, -1, EV_PERSIST, stream_tick, b);
-	rc = b->tick_event ? epoch_new(TAIL_PAGES_MAX, &b->last) : -ENOMEM;
+	b->settle_event = evtimer_new(w->base, settle_due, w);
+	rc = b->tick_event && b->settle_event ? epoch_new(TAIL_PAGES_MAX, &b->last) : -ENOMEM;
 	if (!rc)
 		rc = store_ahead_new(w->base, w->domid, w->name, nodes_there, b, &b->ahead);
 	if (!rc)
@@ -478,6 +498,8 @@ void backup_free(struct backup *b)
 	stream_close(b, "the worker ends");
 	if (b->tick_event)
 		event_free(b->tick_event);
+	if (b->settle_event)
+		event_free(b->settle_event);
 	if (b->last)
 		epoch_free(b->last);
 	store_ahead_free(b->ahead);

@@ -14,9 +14,13 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd);
 
 /*
  * Brings the last committed epoch to life and makes this worker a primary one. 0: the guest runs, WorkerActivated was sent, the backup is
- * freed. An error: nothing runs; the shell may be tried again.
+ * w->former until its remains are put away. An error: nothing runs; the shell may be tried again.
  */
 int backup_activate(struct backup *b, uint64_t term);
+
+/* Puts away what an activation left, if anything: xenbus states, traces of the copy in Xen, its mapping, `former`. By itself a moment after the
+ * activation, when the guest has answered those who waited; before a protection begins it must be done. */
+void backup_settle(struct worker *w);
 
 void backup_stats(const struct backup *b, Understudy__WorkerStats *s);
 

@@ -125,6 +125,7 @@ static int command_protect(struct worker *w, const Understudy__WorkerCommand *c,
 		return -EBUSY;
 	if (w->info.kind != DOMAIN_PVH || w->info.passthrough_devices)
 		return -EOPNOTSUPP;
+	backup_settle(w);
 	return primary_start(w, c->protect);
 }
 
@@ -135,6 +136,7 @@ static int command_unprotect(struct worker *w, const Understudy__WorkerCommand *
 	if (w->primary) {
 		primary_drop(w->primary, "unprotect");
 	} else {
+		backup_settle(w);
 		if (w->role == UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY)
 			(void)part_memory_forget(w->domain, w->name);	/* logged */
 		dropped.cause = "unprotect";
@@ -470,6 +472,7 @@ int worker_new(const struct worker_options *o, struct worker **out)
 void worker_free(struct worker *w)
 {
 	job_wait_all();		/* they use what is freed here */
+	backup_settle(w);
 	primary_free(w->primary);
 	backup_free(w->backup);
 	if (w->netback)

@@ -47,6 +47,7 @@ struct worker {
 	struct event *xs_event, *stats_event;
 	struct primary *primary;	/* while protected or becoming so */
 	struct backup *backup;		/* role backup */
+	struct backup *former;		/* what it was before an activation: see backup_settle() */
 	bool keep_devices;
 };
 
