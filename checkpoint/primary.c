@@ -413,8 +413,11 @@ static void acked(struct primary *p, const struct sender_report *r)
 		primary_lost(p, "an acknowledgement for an epoch that was never sent");
 		return;
 	}
+	/* The baseline's were never captured: they have no time. */
 	for (n = p->acked + 1; n <= r->number; n++)
-		samples_add(&p->commit, (uint32_t)(now - p->captured_us[n % CAPTURED_TIMES]));
+		if (p->captured_us[n % CAPTURED_TIMES])
+			samples_add(&p->commit,
+				    (uint32_t)(now - p->captured_us[n % CAPTURED_TIMES]));
 	p->acked = r->number;
 	if (!p->first_number || r->number < p->first_number)
 		return;
@@ -715,7 +718,7 @@ void primary_stats(struct primary *p, Understudy__WorkerStats *s)
 	uint64_t committed = p->captured_us[p->acked % CAPTURED_TIMES];
 
 	s->epoch = p->acked;
-	s->epoch_age_us = p->first_number && p->acked ? (uint32_t)(now - committed) : 0;
+	s->epoch_age_us = p->first_number && p->acked >= p->first_number ? (uint32_t)(now - committed) : 0;
 	s->pause_us_p50 = samples_percentile(&p->pause, 50);
 	s->pause_us_p99 = samples_percentile(&p->pause, 99);
 	s->pause_us_max = samples_percentile(&p->pause, 100);
@@ -735,7 +738,7 @@ void primary_stats(struct primary *p, Understudy__WorkerStats *s)
 	s->back_pressure = p->capture_due;
 	s->heard_us_ago = now - p->heard_us;
 	s->pages_by_encoding = p->by_encoding;
-	s->n_pages_by_encoding = 5;
+	s->n_pages_by_encoding = sizeof(p->by_encoding) / sizeof(p->by_encoding[0]);
 
 	samples_reset(&p->pause);
 	samples_reset(&p->commit);
