@@ -117,6 +117,23 @@ def ballooning(pair):
     return f"mem-set exits {rc}; the guest keeps {before} KiB and is protected"
 
 
+@scenario("migrate", 240)
+def migrate(pair):
+    """`xl migrate` of a protected guest is refused: what it would do to the dirty log would spoil epochs unseen."""
+    guest = pair.protected("redis1", "a")
+    oracle = pair.oracle(guest)
+    before = pair.guest_status("a", guest.name)
+    # To this very host: nothing but the hypervisor's word is in its way.
+    rc, out, err = pair.try_ssh("a", f"xl migrate -s '' {guest.name} 'xl migrate-receive'", limit=60)
+    require(rc != 0, f"xl migrate was not refused: {(out + err).strip()[-300:]}")
+    require(pair.domains("a").get(guest.name, (0, ""))[0] == before["domid"], "the guest is another domain now")
+    require(len(pair.domains("a")) == 1, f"xl migrate left a domain: {pair.domains('a')}")
+    after = pair.wait_protected("a", guest.name)
+    require(after["term"] == before["term"], f"the term went from {before['term']} to {after['term']}")
+    verdict = oracle.stop()
+    return f"exit status {rc}; the guest goes on, {verdict['answered']} answers, 0 lost"
+
+
 @scenario("tags", 400)
 def tags(pair):
     """A tag survives the daemon's restart and the domain's reboot; a late guest is protected."""
