@@ -381,7 +381,7 @@ static int bring_to_life(struct backup *b, Understudy__WorkerActivated *m)
 
 int backup_activate(struct backup *b, uint64_t term)
 {
-	static const struct timeval settle = {.tv_usec = SETTLE_MS * 1000};
+	static const struct timeval settle = {.tv_sec = SETTLE_MS / 1000, .tv_usec = SETTLE_MS % 1000 * 1000};
 	Understudy__WorkerActivated m = UNDERSTUDY__WORKER_ACTIVATED__INIT;
 	struct worker *w = b->w;
 	uint64_t began = clock_us(), t;
