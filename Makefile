@@ -90,7 +90,8 @@ unit: $(UNIT)	## build and run the unit tests
 
 # Fuzz targets compile their sources themselves: tests/fuzz/fuzz_X.c names them in a first line `// sources: a.c b.c`.
 FUZZ_CC ?= clang
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(PROTO_C)
+# CORE: so that a change of any of them builds the target anew.
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(PROTO_C) $(CORE) $(wildcard vmm/hypervisor/src/*.c)
 	$(call say,FUZZ,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \

@@ -1,4 +1,4 @@
-// sources: pvdrivers/net/tx.c pvdrivers/net/rx.c pvdrivers/net/headers.c pvdrivers/net/addresses.c netbuf/netbuf.c common/buf.c common/log.c common/fault.c
+// sources: pvdrivers/net/tx.c pvdrivers/net/rx.c pvdrivers/net/flows.c pvdrivers/net/headers.c pvdrivers/net/addresses.c netbuf/netbuf.c common/buf.c common/log.c common/fault.c
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A hostile front end. The input is a program: it writes anything anywhere into the two ring pages, moves producers, feeds the TAP,
