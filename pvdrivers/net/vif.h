@@ -4,6 +4,7 @@
  *
  *   netback.c  the set of vifs, the public functions      vif.c  one vif's life, by xenbus states
  *   tx.c       guest to netbuf to TAP                      rx.c   TAP to guest
+ *   state.c    what a backup has to know                   addresses.c, flows.c  learn it
  */
 #ifndef PVDRIVERS_NET_VIF_H
 #define PVDRIVERS_NET_VIF_H
@@ -105,6 +106,11 @@ struct netback {
 	struct rx_batch *rx_batch;
 	struct vif vif[NETBACK_VIFS_MAX];
 };
+
+#define FOR_EACH_VIF(nb, v) for (struct vif *v = (nb)->vif; v < (nb)->vif + NETBACK_VIFS_MAX; v++)
+
+/* state.c: what netback_state() gave, somewhere else. -EINVAL: damaged, and nothing was taken. */
+int netback_state_take(struct netback *nb, const void *blob, size_t len);
 
 /* netback.c: looks at xenstore in the next turn. `arg` is the netback. */
 void netback_look_soon(void *arg);
