@@ -96,7 +96,8 @@ size_t announce_address(const struct address *a, const uint8_t mac[6],
 }
 
 /* An IPv4 header without options, its checksum included. */
-static void put_ipv4(uint8_t *ip, uint8_t proto, size_t payload_bytes, const uint8_t *source, const uint8_t *destination)
+static void put_ipv4(uint8_t *ip, uint8_t proto, size_t payload_bytes, const uint8_t *source,
+		     const uint8_t *destination)
 {
 	ip[0] = 0x45;
 	put_be16(ip + 2, (uint16_t)(IPV4_LEN + payload_bytes));
@@ -107,7 +108,8 @@ static void put_ipv4(uint8_t *ip, uint8_t proto, size_t payload_bytes, const uin
 	put_be16(ip + 10, (uint16_t)~checksum_fold(checksum_add(0, ip, IPV4_LEN)));
 }
 
-static void put_ipv6(uint8_t *ip, uint8_t proto, size_t payload_bytes, const uint8_t *source, const uint8_t *destination)
+static void put_ipv6(uint8_t *ip, uint8_t proto, size_t payload_bytes, const uint8_t *source,
+		     const uint8_t *destination)
 {
 	ip[0] = 0x60;
 	put_be16(ip + 4, (uint16_t)payload_bytes);

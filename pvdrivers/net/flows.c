@@ -10,8 +10,9 @@ enum { TCP_ACK_AT = 8, TCP_FLAGS_AT = 13, TCP_RST = 0x04, TCP_ACK = 0x10 };
 
 static bool same(const struct flow *a, const struct flow *b)
 {
-	return a->remote_port == b->remote_port && a->local_port == b->local_port && a->version == b->version &&
-	       !memcmp(a->remote, b->remote, sizeof(a->remote)) && !memcmp(a->local, b->local, sizeof(a->local));
+	return a->remote_port == b->remote_port && a->local_port == b->local_port &&
+	       a->version == b->version && !memcmp(a->remote, b->remote, sizeof(a->remote)) &&
+	       !memcmp(a->local, b->local, sizeof(a->local));
 }
 
 /* The flow's entry, or the one that it may have. */
@@ -31,7 +32,8 @@ static struct flow *find(struct flows *f, const struct flow *like)
 }
 
 /* -EPROTO: no TCP packet without tags from this MAC to a single host. */
-static int read_flow(const uint8_t mac[6], const uint8_t *frame, size_t len, struct flow *like, const uint8_t **tcp)
+static int read_flow(const uint8_t mac[6], const uint8_t *frame, size_t len, struct flow *like,
+		     const uint8_t **tcp)
 {
 	struct frame_l4 l4;
 	size_t bytes;
@@ -40,7 +42,8 @@ static int read_flow(const uint8_t mac[6], const uint8_t *frame, size_t len, str
 	rc = frame_l4(frame, len, &l4);
 	if (rc)
 		return rc;
-	if (l4.proto != IP_PROTO_TCP || l4.l3 != ETHER_LEN || (frame[0] & 1) || memcmp(frame + MAC_LEN, mac, MAC_LEN))
+	if (l4.proto != IP_PROTO_TCP || l4.l3 != ETHER_LEN || (frame[0] & 1) ||
+	    memcmp(frame + MAC_LEN, mac, MAC_LEN))
 		return -EPROTO;
 	*like = (struct flow){.version = (uint8_t)l4.version};
 	bytes = l4.version == 4 ? 4 : 16;
@@ -125,7 +128,8 @@ static int decode_entry(struct flow *e, const uint8_t *at)
 
 	if ((version != 4 && version != 6) || (at[2] & 1))
 		return -EINVAL;
-	if (version == 4 && (memcmp(at + 24, zero, sizeof(zero)) || memcmp(at + 40, zero, sizeof(zero))))
+	if (version == 4 &&
+	    (memcmp(at + 24, zero, sizeof(zero)) || memcmp(at + 40, zero, sizeof(zero))))
 		return -EINVAL;
 	*e = (struct flow){
 		.version = (uint8_t)version,

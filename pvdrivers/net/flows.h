@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The TCP connections that a vif's guest speaks on, learned from what it sends. After an activation their other ends are
- * nudged (announce_nudge()): they retransmit with a pause that doubled while nobody answered, and would wait it out.
+ * The TCP connections that a vif's guest speaks on, learned from what it sends. After an activation
+ * their other ends are nudged (announce_nudge()): they retransmit with a pause that doubled while
+ * nobody answered, and would wait it out.
  */
 #ifndef PVDRIVERS_NET_FLOWS_H
 #define PVDRIVERS_NET_FLOWS_H
@@ -18,8 +19,8 @@ struct flow {
 	uint8_t next_hop[6]; /* the MAC that the guest sends to */
 	uint16_t local_port, remote_port;
 	uint8_t local[16], remote[16]; /* version 4: the first four */
-	uint32_t ack, ack_before;      /* what the guest acknowledged last, and last before this epoch */
-	uint64_t used;		       /* when it was last seen, in ticks */
+	uint32_t ack, ack_before; /* what the guest acknowledged last, and last before this epoch */
+	uint64_t used;		  /* when it was last seen, in ticks */
 };
 
 struct flows {
@@ -35,7 +36,8 @@ void flows_close_epoch(struct flows *f);
 
 unsigned int flows_count(const struct flows *f);
 
-/* Their part of the net blob (docs/protocol.md). decode: `nr` entries from exactly nr * FLOWS_ENTRY_BYTES; -EINVAL. `f` may be NULL. */
+/* Their part of the net blob (docs/protocol.md). decode: `nr` entries from exactly nr *
+ * FLOWS_ENTRY_BYTES; -EINVAL. `f` may be NULL. */
 enum { FLOWS_ENTRY_BYTES = 52 };
 int flows_encode(const struct flows *f, struct buf *out);
 int flows_decode(struct flows *f, unsigned int nr, const uint8_t *blob);

@@ -1,4 +1,5 @@
-// sources: pvdrivers/net/state.c pvdrivers/net/addresses.c pvdrivers/net/flows.c pvdrivers/net/headers.c common/buf.c common/log.c
+// sources: pvdrivers/net/state.c pvdrivers/net/addresses.c pvdrivers/net/flows.c
+// pvdrivers/net/headers.c common/buf.c common/log.c
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The net blob, which comes from the other host: what is taken is what would be given again. */
 #include <assert.h>
@@ -28,7 +29,8 @@ static bool names_one_twice(const struct netback *nb)
 {
 	for (int i = 0; i < NETBACK_VIFS_MAX; i++)
 		for (int j = 0; j < i; j++)
-			if (nb->vif[i].present && nb->vif[j].present && nb->vif[i].devid == nb->vif[j].devid)
+			if (nb->vif[i].present && nb->vif[j].present &&
+			    nb->vif[i].devid == nb->vif[j].devid)
 				return true;
 	return false;
 }

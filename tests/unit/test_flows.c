@@ -163,15 +163,16 @@ static void survives_the_way_and_refuses_damage(void **state)
 	buf_free(&blob);
 }
 
-/* Against bytes that were put together by hand (sums: by another program), so that writer and reader cannot err together. */
+/* Against bytes that were put together by hand (sums: by another program), so that writer and
+ * reader cannot err together. */
 static void nudges_over_ipv4(void **state)
 {
 	static const uint8_t expected[] = {
-		0x52, 0x54, 0,	  1,	2,    3,    0,	  0x16, 0x3e, 1,    2,	  3,	8, 0,
-		0x45, 0,    0,	  56,	0,    0,    0,	  0,	64,   1,    0x66, 0x1e, 10, 77, 0, 11, 10, 77, 0, 3,
-		3,    1,    0xdc, 0x25, 0,    0,    0,	  0,
-		0x45, 0,    0,	  40,	0,    0,    0,	  0,	64,   6,    0x66, 0x29, 10, 77, 0, 3,  10, 77, 0, 11,
-		0x03, 0xe8, 0x18, 0xeb, 0x01, 0x02, 0x03, 0x04};
+		0x52, 0x54, 0,	1,  2, 3,  0,	 0x16, 0x3e, 1,	   2,	 3,    8,    0,
+		0x45, 0,    0,	56, 0, 0,  0,	 0,    64,   1,	   0x66, 0x1e, 10,   77,
+		0,    11,   10, 77, 0, 3,  3,	 1,    0xdc, 0x25, 0,	 0,    0,    0,
+		0x45, 0,    0,	40, 0, 0,  0,	 0,    64,   6,	   0x66, 0x29, 10,   77,
+		0,    3,    10, 77, 0, 11, 0x03, 0xe8, 0x18, 0xeb, 0x01, 0x02, 0x03, 0x04};
 	uint8_t f[ANNOUNCE_FRAME_MAX];
 	struct flows fl = {0};
 
@@ -182,8 +183,12 @@ static void nudges_over_ipv4(void **state)
 
 static void nudges_over_ipv6(void **state)
 {
-	struct flow e = {.version = 6, .remote_port = 1000, .local_port = 6379, .ack = 0x01020304,
-			 .local = {0xfd, 0x77, [15] = 0x11}, .remote = {0xfd, 0x77, [15] = 3}};
+	struct flow e = {.version = 6,
+			 .remote_port = 1000,
+			 .local_port = 6379,
+			 .ack = 0x01020304,
+			 .local = {0xfd, 0x77, [15] = 0x11},
+			 .remote = {0xfd, 0x77, [15] = 3}};
 	uint8_t f[ANNOUNCE_FRAME_MAX];
 	uint32_t sum;
 
