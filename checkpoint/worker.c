@@ -119,6 +119,20 @@ static void daemon_connected(void *arg)
 
 /* ---- commands ---- */
 
+/* 0: none is set, or it cannot be read. */
+static uint64_t balloon_target_kib(struct worker *w)
+{
+	char path[64], *value;
+	unsigned int len;
+	uint64_t kib;
+
+	snprintf(path, sizeof(path), "/local/domain/%u/memory/target", w->domid);
+	value = xs_read(w->xs, XBT_NULL, path, &len);
+	kib = value ? strtoull(value, NULL, 10) : 0;
+	free(value);
+	return kib;
+}
+
 static int command_protect(struct worker *w, const Understudy__WorkerCommand *c, int fd)
 {
 	if (w->state != UNDERSTUDY__WORKER_STATE__WORKER_SERVING || w->primary)
@@ -126,6 +140,7 @@ static int command_protect(struct worker *w, const Understudy__WorkerCommand *c,
 	if (w->info.kind != DOMAIN_PVH || w->info.passthrough_devices)
 		return -EOPNOTSUPP;
 	backup_settle(w);
+	w->target_kib = balloon_target_kib(w);
 	return primary_start(w, c->protect);
 }
 
@@ -297,6 +312,24 @@ static void guest_gone(struct worker *w)
 	worker_quit(w, false);
 }
 
+/* Who asks a protected guest to balloon is not heard (vmm/freeze.c), and should know. */
+static void balloon_look(struct worker *w, const char *path)
+{
+	static const char tail[] = "/memory/target";
+	size_t len = strlen(path), tail_len = sizeof(tail) - 1;
+	uint64_t kib;
+
+	if (!w->primary || len < tail_len || strcmp(path + len - tail_len, tail))
+		return;
+	kib = balloon_target_kib(w);
+	if (kib && kib != w->target_kib)
+		worker_send_alarm(w,
+				  "a memory target of %llu KiB is refused while the guest is protected; it "
+				  "applies when protection ends",
+				  (unsigned long long)kib);
+	w->target_kib = kib;
+}
+
 static void xs_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
@@ -307,6 +340,7 @@ static void xs_readable(evutil_socket_t fd, short what, void *arg)
 	while ((v = xs_check_watch(w->xs))) {
 		if (!strcmp(v[XS_WATCH_TOKEN], token_home)) {
 			w->store_changed = true;
+			balloon_look(w, v[XS_WATCH_PATH]);
 		} else {
 			rc = domain_info(w->observer, &info);
 			if (rc == -ENOENT || (!rc && info.dying))

@@ -42,6 +42,7 @@ struct worker {
 	struct pausemark *mark;
 	char mark_path[108];
 	bool unpaused_at_start;
+	uint64_t target_kib;		/* memory/target as it was last seen */
 
 	struct link *link;
 	struct event *xs_event, *stats_event;

@@ -114,7 +114,9 @@ def ballooning(pair):
     pair.wait_protected("a", guest.name)
     oracle.stop()
     require(now == before, f"while protected the guest shrank from {before} to {now} KiB")
-    return f"mem-set exits {rc}; the guest keeps {before} KiB and is protected"
+    alarms = [e["text"] for e in pair.events("a", guest.name) if e["kind"] == "alarm"]
+    require(any("204800 KiB is refused" in text for text in alarms), f"nobody says that it was refused: {alarms}")
+    return f"mem-set exits {rc}; the guest keeps {before} KiB and is protected; an alarm says so"
 
 
 @scenario("migrate", 240)
