@@ -308,7 +308,8 @@ static int activate_vif(struct netback *nb, struct vif *v)
 	}
 	if (!v->ahead && !xenbus_exists(nb->xenbus, "%s/tx-ring-ref", v->front)) {
 		log_info(nb->config.guest, "%s: the guest had not connected it", v->name);
-		return 0;
+		/* It may have been, when it was looked at ahead. */
+		return xenbus_set_state(nb->xenbus, v->front, XenbusStateInitialising);
 	}
 	rc = vif_attach(v);
 	/* The copy was made between two turns of its back end: no answer in it is half written. */

@@ -62,7 +62,8 @@ struct buf;
 int netback_state(struct netback *nb, struct buf *out);
 int netback_state_check(const void *blob, size_t len);
 
-/* Standby, the front ends' nodes are in place: reads them, so that activation need not. Forget: they are about to change. */
+/* Standby, the front ends' nodes are in place: reads them and sets the states, so that activation need not. Forget: they are about to
+ * change. */
 void netback_read_ahead(struct netback *nb);
 void netback_forget_ahead(struct netback *nb);
 

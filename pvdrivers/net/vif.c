@@ -192,8 +192,14 @@ void vif_read_ahead(struct vif *v)
 	v->ahead = false;
 	if (!v->front)
 		return;
-	v->ahead_state = xenbus_state(v->netback->xenbus, v->front);
 	v->ahead = !read_front(v);
+	if (!v->ahead)
+		return;
+	/* The node is this host's own: the guest, which had connected, will not write it again. Standby, we do not look at it. */
+	v->ahead_state = xenbus_state(v->netback->xenbus, v->front);
+	if (v->ahead_state != XenbusStateConnected &&
+	    !xenbus_set_state(v->netback->xenbus, v->front, XenbusStateConnected))
+		v->ahead_state = XenbusStateConnected;
 }
 
 int vif_attach(struct vif *v)
