@@ -1,5 +1,5 @@
 // sources: pvdrivers/net/state.c pvdrivers/net/addresses.c pvdrivers/net/flows.c
-// pvdrivers/net/headers.c common/buf.c common/log.c
+// sources: pvdrivers/net/headers.c common/buf.c common/log.c
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The net blob, which comes from the other host: what is taken is what would be given again. */
 #include <assert.h>
