@@ -52,8 +52,6 @@ struct work {
 	enum step step;
 	size_t page;
 	unsigned int blob;
-	uint8_t begin[RECORD_BEGIN_SIZE];
-	uint64_t begin_us;
 	struct sender_report report;
 };
 
@@ -333,7 +331,6 @@ static int finish(struct sender *s)
 	r->epoch = w->epoch;
 	r->number = w->epoch->number;
 	r->raw_bytes += w->epoch->nr_pages * SENDER_PAGE;
-	r->send_us = (uint32_t)(s->now_us - w->begin_us) - r->encode_us;
 
 	pthread_mutex_lock(&s->lock);
 	s->sent.report[(s->sent.head + s->sent.nr++) % SENDER_EPOCHS_MAX] = *r;
@@ -357,7 +354,7 @@ static void take_work(struct sender *s)
 		return;
 	pthread_mutex_lock(&s->lock);
 	if (s->nr) {
-		s->work = (struct work){.epoch = s->queue[s->head], .begin_us = s->now_us};
+		s->work = (struct work){.epoch = s->queue[s->head]};
 		s->head = (s->head + 1) % SENDER_EPOCHS_MAX;
 		s->nr--;
 	}

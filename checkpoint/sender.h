@@ -54,7 +54,7 @@ struct sender_report {
 	struct epoch *epoch;
 	uint64_t number;
 	uint64_t raw_bytes, wire_bytes;		/* SENT: of this epoch */
-	uint32_t encode_us, send_us;		/* SENT */
+	uint32_t encode_us;			/* SENT */
 	uint32_t pages_by_encoding[5];		/* SENT */
 	uint64_t promise_us;			/* ACKED: the backup will not activate for so long from now (0: no promise) */
 	int error;

@@ -481,10 +481,10 @@ static void activated(struct guest *g, const Understudy__WorkerActivated *a)
 	fi_point("D_ACTIVATED");
 	events_add(g->d->events, g->tag.name, "activated",
 		   g->announce_switch ? "switchover" : "failover",
-		   "term epoch total_us tail_us context_us devices_us store_us announce_us "
+		   "term epoch total_us context_us devices_us store_us announce_us "
 		   "running_wall_us last_heard_mono_us declared_to_running_us heard_to_running_us",
 		   (int64_t)g->tag.term, (int64_t)a->epoch, (int64_t)a->total_us,
-		   (int64_t)a->tail_us, (int64_t)a->context_us, (int64_t)a->devices_us,
+		   (int64_t)a->context_us, (int64_t)a->devices_us,
 		   (int64_t)a->store_us, (int64_t)a->announce_us, (int64_t)a->running_wall_us,
 		   (int64_t)g->last_heard_us,
 		   (int64_t)(now - (g->declared_us ? g->declared_us : g->begin_us)),

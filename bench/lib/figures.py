@@ -142,7 +142,7 @@ def stall(client, since_us):
     return max(over)
 
 
-ACTIVATION_PARTS = ("tail_us", "context_us", "devices_us", "store_us", "announce_us", "total_us")
+ACTIVATION_PARTS = ("context_us", "devices_us", "store_us", "announce_us", "total_us")
 
 
 def of_activation(events, since_serial):
