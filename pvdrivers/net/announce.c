@@ -65,27 +65,39 @@ static size_t announce_ipv4(const uint8_t ip[4], const uint8_t mac[6], uint8_t *
 	return ETHER_MIN;
 }
 
+static void put_ipv6(uint8_t *ip, uint8_t proto, uint8_t hops, size_t payload_bytes,
+		     const uint8_t *source, const uint8_t *destination)
+{
+	ip[0] = 0x60;
+	put_be16(ip + 4, (uint16_t)payload_bytes);
+	ip[6] = proto;
+	ip[7] = hops;
+	memcpy(ip + 8, source, 16);
+	memcpy(ip + 24, destination, 16);
+}
+
+/* Behind the header `ip`, otherwise complete. */
+static void put_icmpv6_checksum(uint8_t *ip, uint32_t bytes)
+{
+	uint8_t *icmp = ip + IPV6_LEN;
+	uint32_t sum = checksum_pseudo(6, ip + 8, IP_PROTO_ICMPV6, bytes);
+
+	put_be16(icmp + 2, (uint16_t)~checksum_fold(checksum_add(sum, icmp, bytes)));
+}
+
 static size_t announce_ipv6(const struct address *a, const uint8_t mac[6], uint8_t *frame)
 {
 	static const uint8_t all_nodes_mac[MAC_LEN] = {0x33, 0x33, 0, 0, 0, 1};
 	uint8_t *ip = put_ether(frame, all_nodes_mac, mac, ETHER_TYPE_IPV6), *na = ip + IPV6_LEN;
-	uint32_t sum;
 
-	ip[0] = 0x60;
-	put_be16(ip + 4, NA_BYTES);
-	ip[6] = IP_PROTO_ICMPV6;
-	ip[7] = 255;
-	memcpy(ip + 8, a->bytes, 16);
-	memcpy(ip + 24, all_nodes, 16);
-
+	put_ipv6(ip, IP_PROTO_ICMPV6, 255, NA_BYTES, a->bytes, all_nodes);
 	na[0] = ICMPV6_NA;
 	na[4] = (uint8_t)(NA_OVERRIDE | (a->router ? NA_ROUTER : 0));
 	memcpy(na + 8, a->bytes, 16);
 	na[24] = OPTION_TARGET_LLADDR;
 	na[25] = 1;
 	memcpy(na + 26, mac, MAC_LEN);
-	sum = checksum_add(checksum_pseudo(6, ip + 8, IP_PROTO_ICMPV6, NA_BYTES), na, NA_BYTES);
-	put_be16(na + 2, (uint16_t)~checksum_fold(sum));
+	put_icmpv6_checksum(ip, NA_BYTES);
 	return ETHER_LEN + IPV6_LEN + NA_BYTES;
 }
 
@@ -106,17 +118,6 @@ static void put_ipv4(uint8_t *ip, uint8_t proto, size_t payload_bytes, const uin
 	memcpy(ip + 12, source, 4);
 	memcpy(ip + 16, destination, 4);
 	put_be16(ip + 10, (uint16_t)~checksum_fold(checksum_add(0, ip, IPV4_LEN)));
-}
-
-static void put_ipv6(uint8_t *ip, uint8_t proto, size_t payload_bytes, const uint8_t *source,
-		     const uint8_t *destination)
-{
-	ip[0] = 0x60;
-	put_be16(ip + 4, (uint16_t)payload_bytes);
-	ip[6] = proto;
-	ip[7] = TTL;
-	memcpy(ip + 8, source, 16);
-	memcpy(ip + 24, destination, 16);
 }
 
 static void put_quoted_tcp(uint8_t *tcp, const struct flow *f, uint32_t ack)
@@ -145,14 +146,12 @@ static size_t nudge_ipv6(const struct flow *f, uint32_t ack, uint8_t *ip)
 {
 	uint8_t *icmp = ip + IPV6_LEN, *quoted = icmp + ICMP_BYTES;
 	size_t len = ICMP_BYTES + IPV6_LEN + TCP_QUOTED;
-	uint32_t sum;
 
-	put_ipv6(ip, IP_PROTO_ICMPV6, len, f->local, f->remote);
+	put_ipv6(ip, IP_PROTO_ICMPV6, TTL, len, f->local, f->remote);
 	icmp[0] = ICMPV6_UNREACHABLE;
-	put_ipv6(quoted, IP_PROTO_TCP, TCP_BYTES, f->remote, f->local);
+	put_ipv6(quoted, IP_PROTO_TCP, TTL, TCP_BYTES, f->remote, f->local);
 	put_quoted_tcp(quoted + IPV6_LEN, f, ack);
-	sum = checksum_add(checksum_pseudo(6, ip + 8, IP_PROTO_ICMPV6, (uint32_t)len), icmp, len);
-	put_be16(icmp + 2, (uint16_t)~checksum_fold(sum));
+	put_icmpv6_checksum(ip, (uint32_t)len);
 	return ETHER_LEN + IPV6_LEN + len;
 }
 

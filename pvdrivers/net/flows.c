@@ -15,19 +15,21 @@ static bool same(const struct flow *a, const struct flow *b)
 	       !memcmp(a->local, b->local, sizeof(a->local));
 }
 
-/* The flow's entry, or the one that it may have. */
 static struct flow *find(struct flows *f, const struct flow *like)
+{
+	for (int i = 0; i < FLOWS_MAX; i++)
+		if (same(&f->entry[i], like))
+			return &f->entry[i];
+	return NULL;
+}
+
+static struct flow *least_recent(struct flows *f)
 {
 	struct flow *oldest = &f->entry[0];
 
-	for (int i = 0; i < FLOWS_MAX; i++) {
-		struct flow *e = &f->entry[i];
-
-		if (e->version && same(e, like))
-			return e;
-		if (e->used < oldest->used)
-			oldest = e;
-	}
+	for (int i = 1; i < FLOWS_MAX; i++)
+		if (f->entry[i].used < oldest->used)
+			oldest = &f->entry[i];
 	return oldest;
 }
 
@@ -35,6 +37,7 @@ static struct flow *find(struct flows *f, const struct flow *like)
 static int read_flow(const uint8_t mac[6], const uint8_t *frame, size_t len, struct flow *like,
 		     const uint8_t **tcp)
 {
+	const uint8_t *addresses;
 	struct frame_l4 l4;
 	size_t bytes;
 	int rc;
@@ -47,9 +50,9 @@ static int read_flow(const uint8_t mac[6], const uint8_t *frame, size_t len, str
 		return -EPROTO;
 	*like = (struct flow){.version = (uint8_t)l4.version};
 	bytes = l4.version == 4 ? 4 : 16;
-	*tcp = frame + l4.l3 + (l4.version == 4 ? 12 : 8);
-	memcpy(like->local, *tcp, bytes);
-	memcpy(like->remote, *tcp + bytes, bytes);
+	addresses = frame + l4.l3 + (l4.version == 4 ? 12 : 8);
+	memcpy(like->local, addresses, bytes);
+	memcpy(like->remote, addresses + bytes, bytes);
 	memcpy(like->next_hop, frame, MAC_LEN);
 	*tcp = frame + l4.l4;
 	like->local_port = get_be16(*tcp);
@@ -67,14 +70,15 @@ void flows_learn(struct flows *f, const uint8_t mac[6], const uint8_t *frame, si
 		return;
 	e = find(f, &like);
 	if (tcp[TCP_FLAGS_AT] & TCP_RST) {
-		if (e->version && same(e, &like))
+		if (e)
 			*e = (struct flow){0};
 		return;
 	}
 	if (!(tcp[TCP_FLAGS_AT] & TCP_ACK))
 		return;
 	ack = (uint32_t)get_be16(tcp + TCP_ACK_AT) << 16 | get_be16(tcp + TCP_ACK_AT + 2);
-	if (!e->version || !same(e, &like)) {
+	if (!e) {
+		e = least_recent(f);
 		*e = like;
 		e->ack_before = ack;
 	}
