@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "checkpoint/sender.h"
 #include "checkpoint/page_codec.h"
-#include "checkpoint/record.h"
+#include "checkpoint/sender_internal.h"
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/log.h"
@@ -23,75 +22,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-_Static_assert(PAGE_ENCODINGS ==
-		       sizeof(((struct sender_report *)0)->pages_by_encoding) / sizeof(uint32_t),
-	       "sender_report counts every encoding");
-
 enum {
-	SENDER_EPOCHS_MAX =
-		64, /* handed in and not yet taken back; also: sent and not acknowledged */
-	SENDER_BATCH_PAGES =
-		64, /* small enough for the caches and for acks to be read in between */
-	SENDER_OUT_BYTES =
-		1 << 20, /* encoded and not yet in the socket: beyond it encoding waits */
-	SENDER_TURN_BYTES =
-		64 << 10, /* encoded in one turn: a small epoch is one write, a large one is
-			     on its way while the rest is encoded */
-	SENDER_IN_BYTES = 4096,
-	SENDER_GOODBYE_MS = 100,
-	SENDER_CAUSE_MAX = 320,
-	SENDER_PAGE = 4096,
+	GOODBYE_WAIT_MS = 100,
 	SENDER_NICE = 0,
-};
-
-/* What is done next for the epoch in work. */
-enum step { STEP_BEGIN, STEP_PAGES, STEP_BLOBS, STEP_END, STEP_FLUSH };
-
-struct work {
-	struct epoch *epoch;
-	enum step step;
-	size_t page;
-	unsigned int blob;
-	struct sender_report report;
-};
-
-struct ring {
-	struct sender_report report[SENDER_EPOCHS_MAX];
-	unsigned int head, nr;
-};
-
-struct sender {
-	struct sender_config config;
-	char *guest;
-	atomic_uint timeout_ms;
-	int wake_fd, notify_fd;
-	pthread_t thread;
-	bool running;
-
-	pthread_mutex_t lock; /* guards what follows, up to the blank line */
-	struct epoch *queue[SENDER_EPOCHS_MAX];
-	unsigned int head, nr, owned;
-	struct ring sent, returned;
-	uint64_t acked, acked_reported, promise_until_us;
-	bool stop, lost, lost_reported;
-	int error;
-	char cause[SENDER_CAUSE_MAX];
-
-	/* The thread's own: */
-	struct page_codec *codec;
-	struct epoch_hash *hash;
-	struct work work;
-	struct buf out;
-	size_t out_start;
-	uint8_t in[SENDER_IN_BYTES];
-	size_t in_len;
-	uint64_t in_offset;
-	bool answered;
-	uint64_t now_us; /* read twice a turn: where the TSC is not to be trusted it is a system call */
-	uint64_t heard_us, wrote_us;
-	uint64_t begun, ended, acknowledged; /* epoch numbers; ended: wholly in the socket */
-	uint64_t end_us[SENDER_EPOCHS_MAX]; /* [number % MAX] when EPOCH_END was about to be sent */
-	char why[SENDER_CAUSE_MAX];
 };
 
 static void event_raise(int fd)
@@ -111,9 +44,7 @@ static void event_clear(int fd)
 		log_err(NULL, "eventfd: %s", strerror(errno));
 }
 
-/* Remembers why the stream ends; the first reason counts. */
-__attribute__((format(printf, 3, 4))) static int over(struct sender *s, int rc, const char *fmt,
-						      ...)
+int sender_over(struct sender *s, int rc, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -125,41 +56,13 @@ __attribute__((format(printf, 3, 4))) static int over(struct sender *s, int rc, 
 	return rc;
 }
 
-static size_t out_pending(const struct sender *s)
-{
-	return s->out.len - s->out_start;
-}
-
-/* Before an append: moves what is pending to the front rather than growing. */
-static void out_compact(struct sender *s)
-{
-	if (!s->out_start)
-		return;
-	memmove(s->out.data, s->out.data + s->out_start, out_pending(s));
-	s->out.len -= s->out_start;
-	s->out_start = 0;
-}
-
-static uint8_t *add_record(struct sender *s, enum record_type type, uint64_t epoch, uint32_t length)
-{
-	uint8_t *at;
-
-	out_compact(s);
-	at = record_add(&s->out, type, epoch, length);
-	if (!at)
-		over(s, -ENOMEM, "no memory for a record");
-	else if (s->work.epoch)
-		s->work.report.wire_bytes += RECORD_HEADER_SIZE + record_padded(length);
-	return at;
-}
-
 static int hear(struct sender *s);
 
 /* Writes what the socket takes now. */
 static int flush(struct sender *s)
 {
-	while (out_pending(s)) {
-		ssize_t n = send(s->config.fd, s->out.data + s->out_start, out_pending(s),
+	while (sender_pending_bytes(s)) {
+		ssize_t n = send(s->config.fd, s->out.data + s->out_start, sender_pending_bytes(s),
 				 MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0) {
@@ -170,7 +73,7 @@ static int flush(struct sender *s)
 			if (rc == -EAGAIN)
 				return 0;
 			hear(s); /* a goodbye says more than a broken pipe */
-			return over(s, rc, "send: %s", strerror(-rc));
+			return sender_over(s, rc, "send: %s", strerror(-rc));
 		}
 		s->out_start += (size_t)n;
 		s->wrote_us = s->now_us;
@@ -180,151 +83,13 @@ static int flush(struct sender *s)
 	return 0;
 }
 
-static int step_begin(struct sender *s, struct work *w)
-{
-	const struct epoch *e = w->epoch;
-	struct record_begin begin = {
-		.term = e->term,
-		.captured_us = e->captured_us,
-		.pause_us = e->pause_us,
-		.flags = e->flags,
-		.pages = e->nr_pages,
-	};
-	unsigned int i;
-	uint8_t *at;
-
-	if (e->term != s->config.term || (s->begun && e->number != s->begun + 1) || !e->number)
-		return over(s, -EINVAL, "epoch %llu of term %llu follows epoch %llu of term %llu",
-			    (unsigned long long)e->number, (unsigned long long)e->term,
-			    (unsigned long long)s->begun, (unsigned long long)s->config.term);
-	if (fi_point("SEND_BEGIN"))
-		return over(s, -EIO, "fault point SEND_BEGIN");
-	for (i = 0; i < EPOCH_BLOBS; i++)
-		begin.blobs += e->blob[i].len > 0;
-	at = add_record(s, RECORD_EPOCH_BEGIN, e->number, RECORD_BEGIN_SIZE);
-	if (!at)
-		return -ENOMEM;
-	record_begin_put(at, &begin);
-	epoch_hash_begin(s->hash, e->number, at);
-	if (!s->begun)
-		s->acknowledged = s->ended = e->number - 1;
-	s->begun = e->number;
-	w->step = STEP_PAGES;
-	return fi_point("SEND_BEGIN_AFTER") ? over(s, -EIO, "fault point SEND_BEGIN_AFTER") : 0;
-}
-
-/* One PAGES record: reserved at its greatest size, cut to what was needed. */
-static int encode_batch(struct sender *s, struct work *w, size_t nr)
-{
-	struct epoch *e = w->epoch;
-	size_t most =
-		RECORD_HEADER_SIZE + RECORD_PAGES_SIZE + nr * (RECORD_ENTRY_SIZE + SENDER_PAGE);
-	uint32_t length;
-	uint8_t *record, *entry, *payload;
-	size_t i;
-
-	out_compact(s);
-	if (buf_reserve(&s->out, most + RECORD_ALIGN))
-		return over(s, -ENOMEM, "no memory for a batch");
-	record = s->out.data + s->out.len;
-	entry = record + RECORD_HEADER_SIZE + RECORD_PAGES_SIZE;
-	payload = entry + nr * RECORD_ENTRY_SIZE;
-
-	for (i = w->page; i < w->page + nr; i++, entry += RECORD_ENTRY_SIZE) {
-		const uint8_t *page = e->pages + i * SENDER_PAGE;
-		enum page_encoding enc;
-		size_t len;
-
-		if (e->gfn[i] >= RECORD_GFN_LIMIT)
-			return over(s, -ERANGE, "gfn %llx cannot be named in a record",
-				    (unsigned long long)e->gfn[i]);
-		epoch_hash_page(s->hash, e->gfn[i], page);
-		len = page_encode(s->codec, e->gfn[i], page, payload, &enc);
-		record_entry_put(entry, &(struct record_entry){e->gfn[i], enc, (uint16_t)len});
-		payload += len;
-		w->report.pages_by_encoding[enc]++;
-	}
-
-	length = (uint32_t)(payload - record - RECORD_HEADER_SIZE);
-	memset(payload, 0, record_padded(length) - length);
-	record_header_put(record, &(struct record_header){RECORD_PAGES, length, e->number});
-	record_pages_put(record + RECORD_HEADER_SIZE, (uint32_t)nr);
-	s->out.len += RECORD_HEADER_SIZE + record_padded(length);
-	w->report.wire_bytes += RECORD_HEADER_SIZE + record_padded(length);
-	return 0;
-}
-
-static int step_pages(struct sender *s, struct work *w)
-{
-	size_t left = w->epoch->nr_pages - w->page;
-	size_t nr = left < SENDER_BATCH_PAGES ? left : SENDER_BATCH_PAGES;
-	int rc;
-
-	if (!nr) {
-		w->step = STEP_BLOBS;
-		return 0;
-	}
-	if (fi_point("SEND_PAGES"))
-		return over(s, -EIO, "fault point SEND_PAGES");
-	rc = encode_batch(s, w, nr);
-	if (rc)
-		return rc;
-	w->page += nr;
-	return 0;
-}
-
-static int step_blobs(struct sender *s, struct work *w)
-{
-	const struct buf *b;
-	uint8_t *at;
-
-	while (w->blob < EPOCH_BLOBS && !w->epoch->blob[w->blob].len)
-		w->blob++;
-	if (w->blob == EPOCH_BLOBS) {
-		w->step = STEP_END;
-		return 0;
-	}
-	b = &w->epoch->blob[w->blob];
-	if (b->len > record_blob_max[w->blob])
-		return over(s, -EMSGSIZE, "%s blob of %zu bytes is too long",
-			    epoch_blob_name[w->blob], b->len);
-	at = add_record(s, RECORD_BLOB, w->epoch->number, (uint32_t)(RECORD_BLOB_SIZE + b->len));
-	if (!at)
-		return -ENOMEM;
-	record_blob_put(at, w->blob);
-	memcpy(at + RECORD_BLOB_SIZE, b->data, b->len);
-	epoch_hash_blob(s->hash, w->blob, b->data, b->len);
-	w->report.raw_bytes += b->len;
-	w->blob++;
-	return 0;
-}
-
-static int step_end(struct sender *s, struct work *w)
-{
-	struct record_end end = {.pages = w->epoch->nr_pages, .checksum = epoch_hash_end(s->hash)};
-	unsigned int i;
-	uint8_t *at;
-
-	if (fi_point("SEND_END"))
-		return over(s, -EIO, "fault point SEND_END");
-	for (i = 0; i < EPOCH_BLOBS; i++)
-		end.blobs += w->epoch->blob[i].len > 0;
-	at = add_record(s, RECORD_EPOCH_END, w->epoch->number, RECORD_END_SIZE);
-	if (!at)
-		return -ENOMEM;
-	record_end_put(at, &end);
-	s->end_us[w->epoch->number % SENDER_EPOCHS_MAX] = s->now_us;
-	w->step = STEP_FLUSH;
-	return 0;
-}
-
 /* If the whole epoch is in the socket its buffer goes back. */
 static int finish(struct sender *s)
 {
 	struct work *w = &s->work;
 	struct sender_report *r = &w->report;
 
-	if (!w->epoch || w->step != STEP_FLUSH || out_pending(s))
+	if (!w->epoch || w->step != STEP_FLUSH || sender_pending_bytes(s))
 		return 0;
 	s->ended = w->epoch->number;
 	r->event = SENDER_SENT;
@@ -336,16 +101,10 @@ static int finish(struct sender *s)
 	s->sent.report[(s->sent.head + s->sent.nr++) % SENDER_EPOCHS_MAX] = *r;
 	pthread_mutex_unlock(&s->lock);
 	w->epoch = NULL;
-	/* No event: the buffer is fetched together with the acknowledgement, which saves the guest's thread a turn per epoch. */
-	return fi_point("SEND_END_AFTER") ? over(s, -EIO, "fault point SEND_END_AFTER") : 0;
+	/* No event: the buffer is fetched together with the acknowledgement, which saves the
+	 * guest's thread a turn per epoch. */
+	return fi_point("SEND_END_AFTER") ? sender_over(s, -EIO, "fault point SEND_END_AFTER") : 0;
 }
-
-static int (*const steps[])(struct sender *s, struct work *w) = {
-	[STEP_BEGIN] = step_begin,
-	[STEP_PAGES] = step_pages,
-	[STEP_BLOBS] = step_blobs,
-	[STEP_END] = step_end,
-};
 
 /* Takes the next epoch into work if there is one and the backup is not too far behind. */
 static void take_work(struct sender *s)
@@ -361,40 +120,18 @@ static void take_work(struct sender *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static bool can_step(const struct sender *s)
-{
-	return s->answered && s->work.epoch && s->work.step != STEP_FLUSH &&
-	       out_pending(s) < SENDER_OUT_BYTES;
-}
-
-/* Encodes one turn's share of the epoch in work. */
-static int encode(struct sender *s)
-{
-	size_t enough = out_pending(s) + SENDER_TURN_BYTES;
-	uint64_t start_us = s->now_us;
-	int rc = 0;
-
-	if (!can_step(s))
-		return 0;
-	while (!rc && can_step(s) && out_pending(s) < enough)
-		rc = steps[s->work.step](s, &s->work);
-	s->now_us = clock_us();
-	s->work.report.encode_us += (uint32_t)(s->now_us - start_us);
-	return rc;
-}
-
 static int take_ack(struct sender *s, const struct record_header *h, const uint8_t *payload)
 {
 	struct record_ack ack;
 
 	record_ack_get(payload, &ack);
 	if (ack.term != s->config.term || h->epoch <= s->acknowledged || h->epoch > s->ended)
-		return over(s, -EPROTO,
-			    "acknowledged epoch %llu of term %llu; %llu to %llu are open",
-			    (unsigned long long)h->epoch, (unsigned long long)ack.term,
-			    (unsigned long long)s->acknowledged + 1, (unsigned long long)s->ended);
+		return sender_over(
+			s, -EPROTO, "acknowledged epoch %llu of term %llu; %llu to %llu are open",
+			(unsigned long long)h->epoch, (unsigned long long)ack.term,
+			(unsigned long long)s->acknowledged + 1, (unsigned long long)s->ended);
 	if (fi_point("SEND_ACK_READ"))
-		return over(s, -EIO, "fault point SEND_ACK_READ");
+		return sender_over(s, -EIO, "fault point SEND_ACK_READ");
 
 	s->acknowledged = h->epoch;
 	pthread_mutex_lock(&s->lock);
@@ -416,9 +153,9 @@ static int take_goodbye(struct sender *s, const struct record_header *h, const u
 	const char *wrong = record_goodbye_get(payload, h->length, &cause, text);
 
 	if (wrong)
-		return over(s, -EPROTO, "GOODBYE: %s", wrong);
-	return over(s, -ECONNRESET, "the backup says: %s%s%s", goodbye_name[cause],
-		    text[0] ? ": " : "", text);
+		return sender_over(s, -EPROTO, "GOODBYE: %s", wrong);
+	return sender_over(s, -ECONNRESET, "the backup says: %s%s%s", goodbye_name[cause],
+			   text[0] ? ": " : "", text);
 }
 
 static int take_record(struct sender *s, const struct record_header *h, const uint8_t *payload)
@@ -438,13 +175,14 @@ static int take_answer(struct sender *s, const uint8_t *at)
 	struct stream_answer a;
 
 	if (stream_answer_get(at, &a))
-		return over(s, -EPROTO, "the peer's answer is not of this protocol");
+		return sender_over(s, -EPROTO, "the peer's answer is not of this protocol");
 	if (a.status != STREAM_ACCEPTED)
-		return over(s, -EACCES, "refused by the backup: %s (it has version %u, term %llu)",
-			    stream_status_name[a.status], a.version, (unsigned long long)a.term);
+		return sender_over(
+			s, -EACCES, "refused by the backup: %s (it has version %u, term %llu)",
+			stream_status_name[a.status], a.version, (unsigned long long)a.term);
 	if (a.version != STREAM_VERSION || a.term != s->config.term ||
 	    (a.features & ~(uint32_t)STREAM_FEATURES))
-		return over(s, -EPROTO, "the backup's answer contradicts itself");
+		return sender_over(s, -EPROTO, "the backup's answer contradicts itself");
 	s->answered = true;
 	return 0;
 }
@@ -466,8 +204,8 @@ static ssize_t take_one(struct sender *s, const uint8_t *at, size_t len)
 		return 0;
 	wrong = record_header_get(at, RECORD_FROM_BACKUP, RECORD_IDLE, &h);
 	if (wrong)
-		return over(s, -EPROTO, "record %u at byte %llu from the backup: %s", h.type,
-			    (unsigned long long)s->in_offset, wrong);
+		return sender_over(s, -EPROTO, "record %u at byte %llu from the backup: %s", h.type,
+				   (unsigned long long)s->in_offset, wrong);
 	if (len < RECORD_HEADER_SIZE + record_padded(h.length))
 		return 0;
 	rc = take_record(s, &h, at + RECORD_HEADER_SIZE);
@@ -505,10 +243,10 @@ static int hear(struct sender *s)
 			rc = -errno;
 			if (rc == -EINTR)
 				continue;
-			return rc == -EAGAIN ? 0 : over(s, rc, "receive: %s", strerror(-rc));
+			return rc == -EAGAIN ? 0 : sender_over(s, rc, "receive: %s", strerror(-rc));
 		}
 		if (!n)
-			return over(s, -ECONNRESET, "the backup closed the connection");
+			return sender_over(s, -ECONNRESET, "the backup closed the connection");
 		s->heard_us = s->now_us;
 		s->in_len += (size_t)n;
 		rc = take_all(s);
@@ -522,11 +260,12 @@ static int keep_alive(struct sender *s)
 	unsigned int timeout_ms = atomic_load(&s->timeout_ms);
 
 	if (s->now_us - s->heard_us >= (uint64_t)timeout_ms * 1000)
-		return over(s, -ETIMEDOUT, "nothing heard from the backup for %u ms", timeout_ms);
-	if (!s->answered || out_pending(s) ||
+		return sender_over(s, -ETIMEDOUT, "nothing heard from the backup for %u ms",
+				   timeout_ms);
+	if (!s->answered || sender_pending_bytes(s) ||
 	    s->now_us - s->wrote_us < (uint64_t)s->config.heartbeat_ms * 1000)
 		return 0;
-	return add_record(s, RECORD_HEARTBEAT, s->begun, 0) ? 0 : -ENOMEM;
+	return sender_add_record(s, RECORD_HEARTBEAT, s->begun, 0) ? 0 : -ENOMEM;
 }
 
 static int until_ms(uint64_t now_us, uint64_t since_us, unsigned int ms)
@@ -547,15 +286,15 @@ static int wait_for_work(struct sender *s)
 	int wait_ms = silence_ms;
 
 	take_work(s);
-	if (out_pending(s))
+	if (sender_pending_bytes(s))
 		fds[0].events |= POLLOUT;
 	else if (s->answered && beat_ms < wait_ms)
 		wait_ms = beat_ms;
-	if (can_step(s))
+	if (sender_can_encode(s))
 		wait_ms = 0;
 
 	if (poll(fds, 2, wait_ms) < 0 && errno != EINTR)
-		return over(s, -errno, "poll: %s", strerror(errno));
+		return sender_over(s, -errno, "poll: %s", strerror(errno));
 	s->now_us = clock_us();
 	if (fds[1].revents & POLLIN)
 		event_clear(s->wake_fd);
@@ -574,18 +313,18 @@ static bool stopping(struct sender *s)
 	return stop;
 }
 
-/* Tells the backup why, for as long as SENDER_GOODBYE_MS if the socket is full. Nothing depends on
+/* Tells the backup why, for as long as GOODBYE_WAIT_MS if the socket is full. Nothing depends on
  * it. */
 static void say_goodbye(struct sender *s, enum goodbye cause, const char *text)
 {
 	uint64_t start_us = clock_us();
 	struct pollfd fd = {.fd = s->config.fd, .events = POLLOUT};
 
-	out_compact(s);
+	sender_compact(s);
 	if (record_goodbye_add(&s->out, s->begun, cause, text))
 		return;
-	while (!flush(s) && out_pending(s)) {
-		int left_ms = until_ms(clock_us(), start_us, SENDER_GOODBYE_MS);
+	while (!flush(s) && sender_pending_bytes(s)) {
+		int left_ms = until_ms(clock_us(), start_us, GOODBYE_WAIT_MS);
 
 		if (!left_ms || poll(&fd, 1, left_ms) < 0)
 			return;
@@ -637,7 +376,7 @@ static void *sender_run(void *arg)
 		log_debug(s->guest, "the sender keeps its priority: %s", strerror(errno));
 	s->now_us = s->heard_us = s->wrote_us = clock_us();
 	while (!rc && !stopping(s)) {
-		rc = encode(s);
+		rc = sender_encode(s);
 		if (!rc)
 			rc = keep_alive(s);
 		if (!rc)
@@ -823,7 +562,8 @@ static void report_acked(struct sender *s, struct sender_report *r)
 
 static bool report_due(const struct sender *s)
 {
-	return s->sent.nr || s->acked != s->acked_reported || (s->lost && !s->lost_reported) || s->returned.nr;
+	return s->sent.nr || s->acked != s->acked_reported || (s->lost && !s->lost_reported) ||
+	       s->returned.nr;
 }
 
 void sender_poll(struct sender *s, struct sender_report *r)
