@@ -89,9 +89,9 @@ static uint64_t gfn_limit(const struct backup *b)
 	return domain_gfn_limit_of(b->w->info.max_pages);
 }
 
-static int apply_layout(struct backup *b, const struct epoch *e)
+static int apply_layout(struct backup *b)
 {
-	const struct buf *blob = &e->blob[BLOB_LAYOUT];
+	const struct buf *blob = &b->last->blob[BLOB_LAYOUT];
 	uint64_t *gfn;
 	size_t nr;
 	int rc;
@@ -105,30 +105,40 @@ static int apply_layout(struct backup *b, const struct epoch *e)
 	return rc;
 }
 
-static int apply_blobs(struct backup *b, const struct epoch *e)
+/* The new blobs take the place of the old, whose memory the receiver fills next: an epoch that was
+ * acknowledged must not fail for want of memory. */
+static void take_blobs(struct backup *b, struct epoch *e)
 {
-	const struct buf *machine = &e->blob[BLOB_MACHINE];
 	unsigned int i;
-	int rc;
 
 	for (i = 0; i < EPOCH_BLOBS; i++) {
+		struct buf old = b->last->blob[i];
+
 		if (!e->blob[i].len)
 			continue;
-		buf_reset(&b->last->blob[i]);
-		rc = buf_add(&b->last->blob[i], e->blob[i].data, e->blob[i].len);
-		if (rc)
-			return rc;
+		b->last->blob[i] = e->blob[i];
+		e->blob[i] = old;
 	}
-	if (e->blob[BLOB_STORE].len) {
+}
+
+static int apply_blobs(struct backup *b, struct epoch *e)
+{
+	const struct buf *machine = &b->last->blob[BLOB_MACHINE];
+	bool new_store = e->blob[BLOB_STORE].len > 0, new_machine = e->blob[BLOB_MACHINE].len > 0,
+	     new_layout = e->blob[BLOB_LAYOUT].len > 0;
+	int rc;
+
+	take_blobs(b, e);
+	if (new_store) {
 		netback_forget_ahead(b->w->netback);
 		store_ahead_update(b->ahead, &b->last->blob[BLOB_STORE]);
 	}
-	if (machine->len) {
+	if (new_machine) {
 		rc = machine_decode(machine->data, machine->len, &b->memory.machine);
 		if (rc)
 			return rc;
 	}
-	return e->blob[BLOB_LAYOUT].len ? apply_layout(b, e) : 0;
+	return new_layout ? apply_layout(b) : 0;
 }
 
 static int backup_apply(void *arg, struct epoch *e)

@@ -18,8 +18,9 @@ struct receiver_ops {
 	 * May be NULL. */
 	int (*check)(void *arg, const struct epoch *e);
 	/* A whole, verified epoch: put it in place (memory, blobs). Called after the acknowledgement was queued for sending;
-	 * the epoch is the receiver's and is reused afterwards. A gfn may occur twice: the later page counts. An error means
-	 * the shell is no longer a copy: the stream is closed, nothing may be activated. */
+	 * the epoch is the receiver's and is reused afterwards; its blobs may be swapped for others.
+	 * A gfn may occur twice: the later page counts. An error means the shell is no longer a copy: the stream is closed, nothing
+	 * may be activated. */
 	int (*apply)(void *arg, struct epoch *e);
 };
 
