@@ -16,15 +16,18 @@ const char *const domain_kind_name[] = {
 	[DOMAIN_PVH] = "PVH",
 };
 
-struct xen_domctl *domctl_begin(struct domain *d, uint32_t cmd)
+void domctl_fill(const struct domain *d, struct xen_domctl *domctl, uint32_t cmd)
 {
-	struct xen_domctl *domctl = &d->args->domctl;
-
 	memset(domctl, 0, sizeof(*domctl));
 	domctl->cmd = cmd;
 	domctl->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
 	domctl->domain = (domid_t)d->domid;
-	return domctl;
+}
+
+struct xen_domctl *domctl_begin(struct domain *d, uint32_t cmd)
+{
+	domctl_fill(d, &d->args->domctl, cmd);
+	return &d->args->domctl;
 }
 
 int domctl_do(struct domain *d)

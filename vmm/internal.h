@@ -21,9 +21,13 @@ enum {
 #define GFN_NONE UINT64_MAX
 #define SLOT_NONE UINT32_MAX
 
+/* What is asked of every epoch's machine state, in one hypercall: each is two changes of address space for a PV dom0. */
+enum machine_ask { ASK_INFO, ASK_GRANT_SIZE, ASK_GRANT_TABLE, ASK_CALLBACK, ASK_TSC, MACHINE_ASKS };
+
 /* Arguments of the hypercalls of the epoch path, in one page that never faults. */
 struct hypercall_args {
-	struct xen_domctl domctl;
+	multicall_entry_t ask[MACHINE_ASKS];
+	struct xen_domctl domctl, info, tsc;
 	struct xen_hvm_param param;
 	struct gnttab_query_size query;
 	struct gnttab_setup_table setup;
@@ -67,7 +71,10 @@ struct domain {
 	bool machine_known;
 };
 
-/* An empty domctl for this domain in the preallocated buffer; fill `u`, then domctl_do(). */
+/* An empty domctl for this domain. */
+void domctl_fill(const struct domain *d, struct xen_domctl *domctl, uint32_t cmd);
+
+/* One in the preallocated buffer; fill `u`, then domctl_do(). */
 struct xen_domctl *domctl_begin(struct domain *d, uint32_t cmd);
 int domctl_do(struct domain *d);
 

@@ -12,13 +12,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-int domain_grant_frames(struct domain *d, uint32_t *nr)
+static int grant_size_answer(struct domain *d, uint32_t *nr)
 {
-	struct gnttab_query_size *query = &d->args->query;
+	const struct gnttab_query_size *query = &d->args->query;
 
-	*query = (struct gnttab_query_size){.dom = (domid_t)d->domid};
-	if (xencall3(d->call, __HYPERVISOR_grant_table_op, GNTTABOP_query_size, (uintptr_t)query, 1) < 0)
-		return -errno;
 	if (query->status != GNTST_okay)
 		return -EIO;
 	if (query->nr_frames > DOMAIN_GRANT_FRAMES_MAX)
@@ -27,26 +24,43 @@ int domain_grant_frames(struct domain *d, uint32_t *nr)
 	return 0;
 }
 
-static int machine_grants(struct domain *d, struct domain_machine *m)
+int domain_grant_frames(struct domain *d, uint32_t *nr)
+{
+	struct gnttab_query_size *query = &d->args->query;
+
+	*query = (struct gnttab_query_size){.dom = (domid_t)d->domid};
+	if (xencall3(d->call, __HYPERVISOR_grant_table_op, GNTTABOP_query_size, (uintptr_t)query, 1) < 0)
+		return -errno;
+	return grant_size_answer(d, nr);
+}
+
+static void grant_table_ask(struct domain *d, uint32_t nr_frames)
 {
 	struct gnttab_setup_table *setup = &d->args->setup;
-	uint32_t i;
-	int rc;
-
-	rc = domain_grant_frames(d, &m->nr_grant_frames);
-	if (rc || !m->nr_grant_frames)
-		return rc;
 
 	/* Asking for as many frames as there are changes nothing and tells the gfns. */
-	*setup = (struct gnttab_setup_table){.dom = (domid_t)d->domid, .nr_frames = m->nr_grant_frames};
+	*setup = (struct gnttab_setup_table){.dom = (domid_t)d->domid, .nr_frames = nr_frames};
 	set_xen_guest_handle_raw(setup->frame_list, d->args->frame);
-	if (xencall3(d->call, __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, (uintptr_t)setup, 1) < 0)
-		return -errno;
-	if (setup->status != GNTST_okay)
+}
+
+static int grant_table_answer(struct domain *d, struct domain_machine *m)
+{
+	uint32_t i;
+
+	if (d->args->setup.status != GNTST_okay)
 		return -EIO;
+	m->nr_grant_frames = d->args->setup.nr_frames;
 	for (i = 0; i < m->nr_grant_frames; i++)
 		m->grant_gfn[i] = d->args->frame[i];
 	return 0;
+}
+
+static int machine_grants(struct domain *d, struct domain_machine *m, uint32_t nr_frames)
+{
+	grant_table_ask(d, nr_frames);
+	if (xencall3(d->call, __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, (uintptr_t)&d->args->setup, 1) < 0)
+		return -errno;
+	return grant_table_answer(d, m);
 }
 
 /* Only version 1 entries can be put back on a shell. */
@@ -89,19 +103,49 @@ static int machine_get_fixed(struct domain *d, struct domain_machine *m)
 	return 0;
 }
 
-static int machine_get_tsc(struct domain *d, struct domain_machine *m)
+static void ask(multicall_entry_t *e, unsigned long op, uintptr_t arg0, uintptr_t arg1, uintptr_t arg2)
 {
-	struct xen_domctl *domctl = domctl_begin(d, XEN_DOMCTL_gettscinfo);
-	int rc;
+	*e = (multicall_entry_t){.op = op, .args = {arg0, arg1, arg2}};
+}
 
-	rc = domctl_do(d);
-	if (rc)
-		return rc;
+/* Fills the arguments; the grant table is asked for as many frames as it had. */
+static void machine_ask(struct domain *d, uint32_t nr_frames)
+{
+	struct hypercall_args *a = d->args;
+
+	domctl_fill(d, &a->info, XEN_DOMCTL_getdomaininfo);
+	ask(&a->ask[ASK_INFO], __HYPERVISOR_domctl, (uintptr_t)&a->info, 0, 0);
+	a->query = (struct gnttab_query_size){.dom = (domid_t)d->domid};
+	ask(&a->ask[ASK_GRANT_SIZE], __HYPERVISOR_grant_table_op, GNTTABOP_query_size, (uintptr_t)&a->query, 1);
+	grant_table_ask(d, nr_frames);
+	ask(&a->ask[ASK_GRANT_TABLE], __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, (uintptr_t)&a->setup, 1);
+	a->param = (struct xen_hvm_param){.domid = (domid_t)d->domid, .index = HVM_PARAM_CALLBACK_IRQ};
+	ask(&a->ask[ASK_CALLBACK], __HYPERVISOR_hvm_op, HVMOP_get_param, (uintptr_t)&a->param, 0);
+	domctl_fill(d, &a->tsc, XEN_DOMCTL_gettscinfo);
+	ask(&a->ask[ASK_TSC], __HYPERVISOR_domctl, (uintptr_t)&a->tsc, 0, 0);
+}
+
+static int machine_answers(struct domain *d)
+{
+	unsigned int i;
+
+	if (xencall2(d->call, __HYPERVISOR_multicall, (uintptr_t)d->args->ask, MACHINE_ASKS) < 0)
+		return -errno;
+	for (i = 0; i < MACHINE_ASKS; i++) {
+		long r = (long)d->args->ask[i].result;
+
+		if (r < 0)
+			return r == -ESRCH ? -ENOENT : (int)r;
+	}
+	return d->args->info.u.getdomaininfo.domain == d->domid ? 0 : -ENOENT;
+}
+
+static void machine_take_tsc(struct domain_machine *m, const struct xen_domctl *domctl)
+{
 	m->tsc_mode = domctl->u.tsc_info.tsc_mode;
 	m->tsc_khz = domctl->u.tsc_info.gtsc_khz;
 	m->tsc_incarnation = domctl->u.tsc_info.incarnation;
 	m->tsc_elapsed_ns = domctl->u.tsc_info.elapsed_nsec;
-	return 0;
 }
 
 /* A frame that moved or came after domain_map() is mapped where it is now. */
@@ -149,9 +193,21 @@ static int machine_check_pages(struct domain *d, const struct xen_domctl_getdoma
 	return 0;
 }
 
+/* The grants as they are now; the table may have grown since its size was last known. */
+static int machine_take_grants(struct domain *d, struct domain_machine *m)
+{
+	uint32_t nr;
+	int rc;
+
+	rc = grant_size_answer(d, &nr);
+	if (rc)
+		return rc;
+	return nr == m->nr_grant_frames ? grant_table_answer(d, m) : machine_grants(d, m, nr);
+}
+
 int domain_machine_get(struct domain *d, struct domain_machine *m)
 {
-	struct xen_domctl_getdomaininfo info;
+	const struct xen_domctl_getdomaininfo *info = &d->args->info.u.getdomaininfo;
 	int rc;
 
 	*m = d->machine;
@@ -160,21 +216,18 @@ int domain_machine_get(struct domain *d, struct domain_machine *m)
 		if (rc)
 			return rc;
 	}
-	rc = domain_getinfo(d, &info);
+	machine_ask(d, m->nr_grant_frames);
+	rc = machine_answers(d);
 	if (rc)
 		return rc;
-	rc = machine_check_pages(d, &info);
-	if (rc)
-		return rc;
+	m->callback_irq = d->args->param.value;
+	machine_take_tsc(m, &d->args->tsc);
 	/* Xen answers with an invalid gfn of its own where shared_info is not in the physmap. */
-	m->shared_info_gfn = info.shared_info_frame >> 52 ? GFN_NONE : info.shared_info_frame;
-	rc = machine_grants(d, m);
+	m->shared_info_gfn = info->shared_info_frame >> 52 ? GFN_NONE : info->shared_info_frame;
+	rc = machine_check_pages(d, info);
 	if (rc)
 		return rc;
-	rc = hvm_param_get(d, HVM_PARAM_CALLBACK_IRQ, &m->callback_irq);
-	if (rc)
-		return rc;
-	rc = machine_get_tsc(d, m);
+	rc = machine_take_grants(d, m);
 	if (rc)
 		return rc;
 	if (d->machine_known) {
