@@ -71,12 +71,9 @@ def unprotected(run, cells):
         add_loop(run, "unprotected", SHORTEST_MS, rate, mib, run.stand.loop(guest, run.seconds))
 
 
-def floor(run, epochs_ms):
-    guest = run.stand.fresh(LOOP)
-    run.stand.set_loop(guest, RATE, MIB)
-    for ms in epochs_ms:
-        found, loop = run.stand.floor(guest, ms, run.seconds, lambda: run.stand.loop(guest, run.seconds))
-        add_loop(run, "floor", ms, RATE, MIB, loop, **found)
+def floor_cell(run, guest, ms):
+    found, loop = run.stand.floor(guest, ms, run.seconds, lambda: run.stand.loop(guest, run.seconds))
+    add_loop(run, "floor", ms, RATE, MIB, loop, **found)
 
 
 def understudy_cell(run, guest, ms, rate, mib):
@@ -84,10 +81,13 @@ def understudy_cell(run, guest, ms, rate, mib):
     add_loop(run, "understudy", ms, rate, mib, loop, **figures.of_worker(windows), windows=windows)
 
 
-def understudy_epochs(run):
+def side_by_side(run, epochs_ms):
+    """One guest: unprotected, then by turns under the floor and protected."""
     guest = run.stand.fresh(LOOP)
     run.stand.set_loop(guest, RATE, MIB)
-    for ms in EPOCHS_MS:
+    add_loop(run, "unprotected", SHORTEST_MS, RATE, MIB, run.stand.loop(guest, run.seconds))
+    for ms in epochs_ms:
+        floor_cell(run, guest, ms)
         with protected(run.stand, guest, f"e{ms}"):
             understudy_cell(run, guest, ms, RATE, MIB)
 
@@ -116,11 +116,20 @@ def limit(run, cells, times=1):
 @part
 def epochs(run):
     """epochs per second, pauses, bytes and the guest's speed at 25 to 200 ms: unprotected, floor, Understudy, xl remus"""
-    run.step("unprotected", limit(run, 1), lambda: unprotected(run, [(RATE, MIB)]))
-    run.step("floor", limit(run, 2 * len(EPOCHS_MS)), lambda: floor(run, EPOCHS_MS))
-    run.step("Understudy", limit(run, 4 * len(EPOCHS_MS)), lambda: understudy_epochs(run))
-    for ms in EPOCHS_MS:
-        run.step(f"xl remus at {ms} ms", 2 * limit(run, 4, REMUS_TIMES), lambda: remus_cells(run, ms, [(RATE, MIB)]))
+    def one_guest(epochs_ms, which):
+        run.step(f"unprotected, floor and Understudy at {which}", limit(run, 6 * len(epochs_ms)), lambda: side_by_side(run, epochs_ms))
+
+    def one_remus(ms, which):
+        run.step(f"xl remus at {which}", 2 * limit(run, 4, REMUS_TIMES), lambda: remus_cells(run, ms, [(RATE, MIB)]))
+
+    longer = [ms for ms in EPOCHS_MS if ms != SHORTEST_MS]
+    for number in range(1, run.repeat + 1):
+        which = f"{SHORTEST_MS} ms, {number} of {run.repeat}"
+        one_guest([SHORTEST_MS], which)
+        one_remus(SHORTEST_MS, which)
+    one_guest(longer, "longer epochs")
+    for ms in longer:
+        one_remus(ms, f"{ms} ms")
 
 
 def remus_wanted(run, rate, mib):

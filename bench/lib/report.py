@@ -67,6 +67,22 @@ def row(what, show, over=None, target=None, **values):
             "target": target.text if target else None, "met": met}
 
 
+def medians(cells):
+    """Of every number that all of them have, also one level down and further; what is no number is the first one's."""
+    if len(cells) < 2:
+        return cells[0] if cells else {}
+    found = {}
+    for key, value in cells[0].items():
+        values = [cell.get(key) for cell in cells]
+        if isinstance(value, dict) and all(isinstance(v, dict) for v in values):
+            found[key] = medians(values)
+        elif all(isinstance(v, (int, float)) for v in values):
+            found[key] = figures.median(values)
+        else:
+            found[key] = value
+    return found
+
+
 class Cells:
     """One part's measurements."""
 
@@ -74,11 +90,8 @@ class Cells:
         self.cells = cells
 
     def find(self, **keys):
-        """The one that has these values, or an empty one, whose figures are all None."""
-        for cell in self.cells:
-            if all(cell.get(key) == value for key, value in keys.items()):
-                return cell
-        return {}
+        """The one that has these values, the medians of several, or an empty one, whose figures are all None."""
+        return medians([cell for cell in self.cells if all(cell.get(key) == value for key, value in keys.items())])
 
     def all(self, figure, **keys):
         return [cell[figure] for cell in self.cells
