@@ -1,6 +1,7 @@
 """The parts of the benchmark. Each is a function of the run: run.step() guards one contender, run.add() keeps one measurement."""
 
 import contextlib
+import functools
 import time
 
 import figures
@@ -22,6 +23,7 @@ CALIBRATION_REQUESTS = 20           # per client
 REQUESTS_MAX = 200000
 
 PAUSE_MS = 10                       # of the client that counts through a failover
+ALONE, BUSY = LOADS = ("alone", "beside redis-benchmark")
 ANSWERS = 50                        # it gets so many before the zone is killed, and after it
 
 BOOT_S = 240                        # for a step's limit: an empty pair and a new guest
@@ -205,11 +207,12 @@ def iperf3(run):
         run.step(f"xen-netback, {number} of {run.repeat}", limit(run, 6, 2), lambda: iperf3_netback(run))
 
 
-def fail_over(run):
+def fail_over(run, load):
     stand = run.stand
     guest = stand.fresh("redis")
     client = stand.counter(guest, pause_ms=PAUSE_MS)
-    stand.benchmark(guest, clients=1)
+    if load == BUSY:
+        stand.benchmark(guest, clients=1)
     stand.tag("a", guest.name)
     stand.wait_protected("a", guest.name)
     client.wait_answers(ANSWERS)
@@ -221,8 +224,8 @@ def fail_over(run):
     stand.wait_runs("b", guest.name)
     client.wait_answers(ANSWERS)
     result = client.stop()      # nothing lost, nothing twice, the same connection: else there is nothing to measure
-    cell = run.add(stall_us=figures.stall(result, killed_us), **figures.of_activation(stand.events("b"), last_event))
-    run.say(f"stall {cell['stall_us'] / 1e3:.0f} ms: detection {cell['detection_us'] / 1e3:.0f} ms, "
+    cell = run.add(load=load, stall_us=figures.stall(result, killed_us), **figures.of_activation(stand.events("b"), last_event))
+    run.say(f"client {load}: stall {cell['stall_us'] / 1e3:.0f} ms: detection {cell['detection_us'] / 1e3:.0f} ms, "
             f"declared dead to running {cell['declared_us'] / 1e3:.0f} ms")
 
 
@@ -232,7 +235,9 @@ def failover(run):
     run.stand.config = FAILOVER
     try:
         for number in range(1, run.repeat + 1):
-            run.step(f"failover, {number} of {run.repeat}", 2 * limit(run, 4), lambda: fail_over(run))
+            for load in LOADS:
+                run.step(f"failover, client {load}, {number} of {run.repeat}", 2 * limit(run, 4),
+                         functools.partial(fail_over, run, load))
     finally:
         run.stand.config = STEADY
     run.step("zone a comes back", 2 * BOOT_S, run.stand.clean)
