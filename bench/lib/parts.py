@@ -25,6 +25,7 @@ REQUESTS_MAX = 200000
 PAUSE_MS = 10                       # of the client that counts through a failover
 ALONE, BUSY = LOADS = ("alone", "beside redis-benchmark")
 ANSWERS = 50                        # it gets so many before the zone is killed, and after it
+QUIET_S = 3                         # around the kill: longer than any stall
 
 BOOT_S = 240                        # for a step's limit: an empty pair and a new guest
 CELL_S = 60                         # for a step's limit: settling and slow answers around a measurement
@@ -219,8 +220,7 @@ def fail_over(run, load):
     time.sleep(run.seconds)
     stand.wait_protected("a", guest.name, SETTLE_S)
     last_event = max((event["serial"] for event in stand.events("b")), default=0)
-    killed_us = client.now_us()
-    stand.kill("a")
+    killed_us = stand.kill_undisturbed("a", client, QUIET_S)
     stand.wait_runs("b", guest.name)
     client.wait_answers(ANSWERS)
     result = client.stop()      # nothing lost, nothing twice, the same connection: else there is nothing to measure
