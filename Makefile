@@ -11,7 +11,7 @@ WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-
 CFLAGS  ?= -O2 -g
 VERSION := $(shell cat VERSION)
 ALL_CFLAGS := -std=gnu11 $(CFLAGS) $(WARN) $(if $(DEVELOPER),-Werror) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) \
-	-fno-omit-frame-pointer -D_GNU_SOURCE -DUNDERSTUDY_VERSION='"$(VERSION)"' -I. -I$(BUILD)/proto \
+	-fno-omit-frame-pointer $(CPPFLAGS) -D_GNU_SOURCE -DUNDERSTUDY_VERSION='"$(VERSION)"' -I. -I$(BUILD)/proto \
 	$(shell pkg-config --cflags $(PKGS)) -MMD -MP
 ALL_LIBS := $(XENLIBS) $(shell pkg-config --libs $(PKGS)) -linih -lpthread -lm
 
@@ -38,11 +38,19 @@ BINARIES := $(if $(filter checkpoint/%,$(PROGRAMS)),$(WORKER)) $(if $(filter rep
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: bench-programs check check-fast demo all unit fuzz tidy clean install hypervisor help
+.PHONY: bench-programs check check-fast demo all man unit fuzz tidy clean install deb hypervisor help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(BINARIES) $(SHELL_STUB)	## build the programs
+
+MAN := $(patsubst docs/%.scd,$(BUILD)/man/%,$(wildcard docs/*.scd))
+$(BUILD)/man/%: docs/%.scd
+	$(call say,MAN,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)scdoc < $< > $@
+
+man: $(MAN)	## build the man pages
 
 help:	## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1	/p' Makefile | expand -t 20
@@ -72,7 +80,7 @@ $(SHELL_PROGRAM): $(BUILD)/vmm/shell_main.o $(CORE)
 $(SHELL_PROGRAM): EXTRA_LIBS := -lxenlight -lxentoollog
 $(BINARIES):
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(EXTRA_LIBS) $(ALL_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(EXTRA_LIBS) $(ALL_LIBS)
 
 # Loaded by libxl as a 32-bit ELF at 1 MiB; needs no libc, so no 32-bit toolchain either.
 $(SHELL_STUB): vmm/shell_stub.S
@@ -129,16 +137,26 @@ demo:	## a guest loses its zone on a local pair, its clients notice a short stal
 	$(Q)deploy/demo/demo
 
 
-install: all	## install below DESTDIR
+MANDIR := $(DESTDIR)$(PREFIX)/share/man
+install: all man	## install below DESTDIR
 	install -D -t $(DESTDIR)$(PREFIX)/sbin $(DAEMON)
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(CLI)
 	install -D -t $(DESTDIR)$(PREFIX)/lib/understudy $(WORKER) $(SHELL_PROGRAM)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/understudy $(SHELL_STUB)
 	install -D -m 644 -t $(DESTDIR)/lib/systemd/system deploy/systemd/understudyd.service
+	install -D -m 644 deploy/systemd/understudy.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/understudy.conf
+	install -D -m 644 deploy/modprobe/understudy.conf $(DESTDIR)/lib/modprobe.d/understudy.conf
 	install -D -m 644 -t $(DESTDIR)/etc/understudy deploy/understudy.conf
+	install -D -m 644 deploy/completion/understudy.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/understudy
+	install -D -m 644 -t $(MANDIR)/man5 $(filter %.5,$(MAN))
+	install -D -m 644 -t $(MANDIR)/man8 $(filter %.8,$(MAN))
+
+# DEB_VERSION= gives them another version than VERSION.
+deb:	## build the Debian packages (in build/deb)
+	$(Q)deploy/debian/build $(BUILD)/deb $(DEB_VERSION)
 
 clean:	## remove what was built, except images and hypervisor
 	rm -rf build-san build/common build/vmm build/netbuf build/pvdrivers build/checkpoint build/replicator build/cli \
-		build/proto build/tests build/fuzz build/libunderstudy.a $(BINARIES)
+		build/proto build/tests build/fuzz build/man build/deb build/libunderstudy.a $(BINARIES)
 
 -include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/*/*_main.d) $(wildcard $(BUILD)/tests/*.d)
