@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Installs the Debian packages that a purpose needs and that are missing; does nothing when all are there.
 #
-#   deploy/deps.sh build|hypervisor|pair|fast...
+#   deploy/deps.sh build|deb|templates|hypervisor|pair|fast...
 #
 # Needs root or sudo only if something is missing.
 set -eu
@@ -17,6 +17,7 @@ packages_of() {
 			protobuf-c-compiler libprotobuf-c-dev	# control messages
 			liblz4-dev libxxhash-dev	# page encoding, epoch checksum
 			libinih-dev uthash-dev		# configuration, tables
+			scdoc				# man pages
 		END
 		;;
 	hypervisor)
@@ -25,6 +26,15 @@ packages_of() {
 			dpkg-dev ca-certificates debian-archive-keyring	# source package in, binary package out
 			libxen-dev			# libraries of xenstored
 		END
+		;;
+	deb)
+		cat <<-END
+			debhelper dpkg-dev lintian	# make deb
+			mmdebstrap systemd-container debian-archive-keyring	# the system that tests/packages/run installs into
+		END
+		;;
+	templates)
+		echo nodejs npm			# the parser of HCL, and what judges the result
 		;;
 	pair)
 		cat <<-END
