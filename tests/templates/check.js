@@ -108,15 +108,16 @@ function references(where, module) {
 
 // What templatefile() is given is what the template asks for.
 function template(where, folder, module) {
-  const given = JSON.stringify(module.locals || []);
-  const match = /templatefile\(\\"\$\{local\.cloud_init\}\/([\w.]+)\\", \{(.*?)\}\)/s.exec(given);
+  // Expressions are kept as they stand in the file.
+  const given = Object.values(Object.assign({}, ...(module.locals || []))).filter((value) => typeof value === 'string').join('\n');
+  const match = /templatefile\("\$\{local\.cloud_init\}\/([\w.]+)", \{([\s\S]*?)\n\s*\}\)/.exec(given);
   if (!match) return problem(where, 'no templatefile() of the user-data');
   const text = fs.readFileSync(path.join(folder, '../../cloud-init', match[1]), 'utf8');
-  const wanted = new Set([...text.matchAll(/\$\{(\w+)\}/g)].map((found) => found[1]).filter((name) => name));
-  const passed = new Set([...match[2].matchAll(/(?:^|\\n)\s*(\w+)\s*=/g)].map((found) => found[1]));
+  const wanted = new Set([...text.matchAll(/\$\{(\w+)\}/g)].map((found) => found[1]));
+  const passed = new Set([...match[2].matchAll(/^\s*(\w+)\s*=/gm)].map((found) => found[1]));
   for (const name of wanted) if (!passed.has(name)) problem(where, `templatefile() lacks ${name}`);
   for (const name of passed) if (!wanted.has(name)) problem(where, `templatefile() passes ${name}, which ${match[1]} does not use`);
-  for (const [, file] of given.matchAll(/filebase64\(\\"\$\{local\.cloud_init\}\/([\w.-]+)\\"\)/g))
+  for (const [, file] of given.matchAll(/filebase64\("\$\{local\.cloud_init\}\/([\w.-]+)"\)/g))
     if (!fs.existsSync(path.join(folder, '../../cloud-init', file))) problem(where, `there is no deploy/cloud-init/${file}`);
 }
 
