@@ -241,7 +241,7 @@ static const struct {
 	 "install the hypervisor package of this project (make hypervisor) and reboot"},
 	{"devices", check_devices,
 	 "modprobe -a xen-privcmd xen-evtchn xen-gntdev tun; run this as root"},
-	{"toolstack", check_toolstack, "systemctl start xenstored xen-init-dom0 xenconsoled"},
+	{"toolstack", check_toolstack, "systemctl start xen; systemctl status xen"},
 	{"xenstored", check_xenstored,
 	 "install the xenstored of this project (make hypervisor) and reboot"},
 	{"xen-netback", check_netback,
