@@ -5,7 +5,7 @@ BUILD   ?= build$(if $(SANITIZE),-san)
 DESTDIR ?=
 PREFIX  ?= /usr
 CC      ?= gcc
-PKGS    := libevent libevent_pthreads libprotobuf-c liblz4 libxxhash
+PKGS    := libevent libevent_pthreads libprotobuf-c liblz4 libxxhash liburing
 XENLIBS := -lxenctrl -lxencall -lxenforeignmemory -lxenevtchn -lxengnttab -lxenstore
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter
 CFLAGS  ?= -O2 -g
@@ -19,7 +19,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-8s %s\n' '$(1)' '$(2)')
 
 # A program's main() is in PROGRAM_main.c; everything else goes into one archive that programs and tests link.
-FOLDERS := common vmm netbuf pvdrivers pvdrivers/net checkpoint replicator cli
+FOLDERS := common vmm netbuf pvdrivers pvdrivers/net pvdrivers/block checkpoint replicator cli
 PROTOS  := checkpoint/worker.proto $(wildcard replicator/*.proto)
 PROTO_C := $(PROTOS:%.proto=$(BUILD)/proto/%.pb-c.c)
 SOURCES := $(filter-out %_main.c,$(foreach d,$(FOLDERS),$(wildcard $(d)/*.c)))

@@ -90,9 +90,12 @@ static void worker_send_hello(struct worker *w)
 {
 	Understudy__WorkerHello m = UNDERSTUDY__WORKER_HELLO__INIT;
 	struct netback_stats net = {0};
+	struct block_stats disk = {0};
 
 	if (w->netback)
 		netback_stats(w->netback, &net);
+	if (w->block)
+		block_stats(w->block, &disk);
 	m.domid = w->domid;
 	m.uuid.data = w->info.uuid;
 	m.uuid.len = sizeof(w->info.uuid);
@@ -105,6 +108,7 @@ static void worker_send_hello(struct worker *w)
 	m.vcpus = w->info.vcpus;
 	m.memory_bytes = w->info.max_pages * DOMAIN_PAGE_SIZE;
 	m.vifs = net.vifs;
+	m.disks = disk.disks;
 	m.passthrough_devices = w->info.passthrough_devices;
 	m.pid = getpid();
 	m.unpaused_at_start = w->unpaused_at_start;
@@ -133,12 +137,25 @@ static uint64_t balloon_target_kib(struct worker *w)
 	return kib;
 }
 
+/* Their content is not replicated: a copy would run with another disk (I4). */
+static bool has_disks(struct worker *w)
+{
+	struct block_stats s;
+
+	block_stats(w->block, &s);
+	return s.disks > 0;
+}
+
 static int command_protect(struct worker *w, const Understudy__WorkerCommand *c, int fd)
 {
 	if (w->state != UNDERSTUDY__WORKER_STATE__WORKER_SERVING || w->primary)
 		return -EBUSY;
 	if (w->info.kind != DOMAIN_PVH || w->info.passthrough_devices)
 		return -EOPNOTSUPP;
+	if (has_disks(w)) {
+		log_err(w->name, "it has a disk; guests with disks are served, but not protected yet");
+		return -EOPNOTSUPP;
+	}
 	backup_settle(w);
 	w->target_kib = balloon_target_kib(w);
 	return primary_start(w, c->protect);
@@ -382,6 +399,19 @@ static const struct netbuf_ops netbuf_ops = {
 	.pressure = pressure,
 };
 
+static int disks_new(struct worker *w)
+{
+	struct block_config c = {
+		.base = w->base,
+		.domid = w->domid,
+		.guest = w->name,
+		.mark_path = w->block_mark_path,
+		.standby = w->role == UNDERSTUDY__WORKER_ROLE__WORKER_BACKUP,
+	};
+
+	return block_new(&c, &w->block);
+}
+
 static int devices_new(struct worker *w)
 {
 	struct netback_config c = {
@@ -396,7 +426,8 @@ static int devices_new(struct worker *w)
 	if (rc)
 		return rc;
 	c.netbuf = w->netbuf;
-	return netback_new(&c, &w->netback);
+	rc = netback_new(&c, &w->netback);
+	return rc ?: disks_new(w);
 }
 
 /* ---- life ---- */
@@ -465,6 +496,7 @@ static int worker_begin(struct worker *w, const struct worker_options *o)
 
 	find_activated(w);
 	snprintf(w->mark_path, sizeof(w->mark_path), "%s.pause", o->socket_path);
+	snprintf(w->block_mark_path, sizeof(w->block_mark_path), "%s.disks", o->socket_path);
 	rc = pausemark_open(w->mark_path, &w->mark);
 	if (!rc && w->role == UNDERSTUDY__WORKER_ROLE__WORKER_PRIMARY)
 		rc = guest_let_go(w);
@@ -509,6 +541,9 @@ void worker_free(struct worker *w)
 	backup_settle(w);
 	primary_free(w->primary);
 	backup_free(w->backup);
+	block_free(w->block);
+	if (w->block && !w->keep_devices)
+		unlink(w->block_mark_path);
 	if (w->netback)
 		netback_free(w->netback, w->keep_devices);
 	if (w->netbuf)

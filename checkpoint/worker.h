@@ -9,6 +9,7 @@
 #include "checkpoint/worker.pb-c.h"
 #include "checkpoint/pausemark.h"
 #include "netbuf/netbuf.h"
+#include "pvdrivers/block/block.h"
 #include "pvdrivers/net/netback.h"
 #include "vmm/domain.h"
 
@@ -39,8 +40,9 @@ struct worker {
 	bool store_changed;		/* something below the guest's home changed since the store participant looked */
 	struct netbuf *netbuf;
 	struct netback *netback;
+	struct block *block;
 	struct pausemark *mark;
-	char mark_path[108];
+	char mark_path[108], block_mark_path[108];
 	bool unpaused_at_start;
 	uint64_t target_kib;		/* memory/target as it was last seen */
 

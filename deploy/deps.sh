@@ -16,6 +16,7 @@ packages_of() {
 			libevent-dev			# event loops of daemon and worker
 			protobuf-c-compiler libprotobuf-c-dev	# control messages
 			liblz4-dev libxxhash-dev	# page encoding, epoch checksum
+			liburing-dev			# disk I/O in flight
 			libinih-dev uthash-dev		# configuration, tables
 			scdoc				# man pages
 		END

@@ -39,20 +39,30 @@ void grant_close(struct grant *g)
 	free(g);
 }
 
-int grant_map(struct grant *g, uint32_t ref, void **page)
+int grant_map_pages(struct grant *g, const uint32_t *ref, uint32_t nr, void **pages)
 {
 	void *at;
 
-	at = xengnttab_map_grant_ref(g->handle, g->domid, ref, PROT_READ | PROT_WRITE);
+	at = xengnttab_map_domain_grant_refs(g->handle, nr, g->domid, (uint32_t *)ref, PROT_READ | PROT_WRITE);
 	if (!at)
 		return errno ? -errno : -EIO;
-	*page = at;
+	*pages = at;
 	return 0;
+}
+
+void grant_unmap_pages(struct grant *g, void *pages, uint32_t nr)
+{
+	xengnttab_unmap(g->handle, pages, nr);
+}
+
+int grant_map(struct grant *g, uint32_t ref, void **page)
+{
+	return grant_map_pages(g, &ref, 1, page);
 }
 
 void grant_unmap(struct grant *g, void *page)
 {
-	xengnttab_unmap(g->handle, page, 1);
+	grant_unmap_pages(g, page, 1);
 }
 
 static void fill_read(xengnttab_grant_copy_segment_t *to, const struct grant_segment *s,

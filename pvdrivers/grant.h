@@ -16,6 +16,10 @@ void grant_close(struct grant *g);
 int grant_map(struct grant *g, uint32_t ref, void **page);
 void grant_unmap(struct grant *g, void *page);
 
+/* The same for `nr` pages side by side. */
+int grant_map_pages(struct grant *g, const uint32_t *ref, uint32_t nr, void **pages);
+void grant_unmap_pages(struct grant *g, void *pages, uint32_t nr);
+
 /*
  * Segments of a batched copy; offset + len <= 4096, checked by the caller. grant_copy() does all of
  * them with one ioctl. A segment that failed has a status other than 0 (GNTST_*) and does not keep

@@ -133,6 +133,7 @@ static void tag_kind(void *arg, int status, const char *out, const char *err)
 	struct tag_run run = *(struct tag_run *)arg;
 	struct client *c = client_by_id(run.control, run.client);
 	const char *passthrough = strstr(out, "\"passthrough\": ");
+	const char *disks = strstr(out, "\"disks\": ");
 	const char *kind = strstr(out, "\"kind\": \"");
 	char name[16] = "";
 
@@ -158,6 +159,12 @@ static void tag_kind(void *arg, int status, const char *out, const char *err)
 			answer(c, CODE(KIND_NOT_SUPPORTED),
 			       "%s has a passed-through device, whose state cannot be copied",
 			       run.tag.name);
+		return;
+	}
+	if (disks && atoi(disks + strlen("\"disks\": ")) > 0) {
+		if (c)
+			answer(c, CODE(KIND_NOT_SUPPORTED),
+			       "%s has a disk; guests with disks cannot be protected yet", run.tag.name);
 		return;
 	}
 	if (guest_by_name(run.control->d, run.tag.name) ||

@@ -14,6 +14,7 @@
 enum { OPEN_RETRY_S = 1, SCAN_DELAY_MS = 2, SCAN_AGAIN_MS = 1000, DOMAINS_MAX = 1024 };
 
 #define VIF_PATH "/local/domain/0/backend/vif"
+#define VBD_PATH "/local/domain/0/backend/vbd"
 
 struct domains {
 	struct event_base *base;
@@ -106,13 +107,14 @@ static int scan_domains(struct domains *ds)
 	return rc;
 }
 
-static int scan_vifs(struct domains *ds)
+/* Every domain with a device of `kind` needs a worker. */
+static int scan_devices(struct domains *ds, const char *kind)
 {
 	unsigned int nr, i;
 	uint32_t domid;
 	char **names;
 
-	names = xs_directory(ds->xs, XBT_NULL, VIF_PATH, &nr);
+	names = xs_directory(ds->xs, XBT_NULL, kind, &nr);
 	if (!names)
 		return errno == ENOENT ? 0 : -errno;
 	for (i = 0; names && i < nr; i++) {
@@ -150,7 +152,9 @@ static void domains_scan(struct domains *ds)
 	ds->nr = 0;
 	rc = scan_domains(ds);
 	if (!rc)
-		rc = scan_vifs(ds);
+		rc = scan_devices(ds, VIF_PATH);
+	if (!rc)
+		rc = scan_devices(ds, VBD_PATH);
 	if (rc) {
 		log_err(NULL, "xenstore: the domains cannot be read: %s", strerror(-rc));
 		free(ds->list);
@@ -190,7 +194,8 @@ static int domains_open(struct domains *ds)
 	if (!ds->xs)
 		return -errno;
 	if (!xs_watch(ds->xs, "@introduceDomain", "domains") ||
-	    !xs_watch(ds->xs, "@releaseDomain", "domains") || !xs_watch(ds->xs, VIF_PATH, "vifs"))
+	    !xs_watch(ds->xs, "@releaseDomain", "domains") || !xs_watch(ds->xs, VIF_PATH, "vifs") ||
+	    !xs_watch(ds->xs, VBD_PATH, "vbds"))
 		return -errno;
 	ds->readable =
 		event_new(ds->base, xs_fileno(ds->xs), EV_READ | EV_PERSIST, domains_watched, ds);

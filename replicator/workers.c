@@ -122,6 +122,7 @@ static void copy_hello(struct worker_view *v, const Understudy__WorkerHello *h)
 	v->memory_bytes = h->memory_bytes;
 	v->vcpus = h->vcpus;
 	v->vifs = h->vifs;
+	v->disks = h->disks;
 	v->passthrough_devices = h->passthrough_devices;
 	v->pid = h->pid;
 	v->unpaused_at_start = h->unpaused_at_start;

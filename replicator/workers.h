@@ -30,7 +30,7 @@ struct worker_view {
 	uint8_t uuid[16];
 	char name[WORKER_NAME_MAX], kind[WORKER_KIND_MAX];
 	uint64_t term, epoch, memory_bytes;
-	uint32_t vcpus, vifs, passthrough_devices;
+	uint32_t vcpus, vifs, disks, passthrough_devices;
 	int32_t pid;
 	bool unpaused_at_start;
 	/* of the last stats */
