@@ -269,16 +269,44 @@ static int activate_vbd(struct block *bb, struct vbd *v)
 	return rc;
 }
 
-int block_activate(struct block *bb, const void *blob, size_t len)
+unsigned int block_disks(struct block *bb, struct block_disk *disk)
+{
+	unsigned int nr = 0;
+
+	FOR_EACH_VBD(bb, v)
+	{
+		if (v->present && v->device.fd >= 0)
+			disk[nr++] = (struct block_disk){
+				.devid = v->devid,
+				.fd = v->device.fd,
+				.readonly = v->readonly,
+				.is_device = v->device.is_device,
+				.bytes = v->device.bytes,
+			};
+	}
+	return nr;
+}
+
+int block_open_disks(struct block *bb, const void *blob, size_t len)
 {
 	int rc = 0;
 
 	FOR_EACH_VBD(bb, v)
 	{
-		if (v->present && !rc)
-			rc = vbd_open_device(v);
+		if (!v->present || rc)
+			continue;
+		rc = vbd_open_device(v);
+		if (rc)
+			log_err(bb->config.guest, "%s: cannot be opened: %s", v->name, strerror(-rc));
 	}
-	rc = rc ?: block_state_match(bb, blob, len);
+	return rc ?: block_state_match(bb, blob, len);
+}
+
+int block_activate(struct block *bb, const void *blob, size_t len)
+{
+	int rc;
+
+	rc = block_open_disks(bb, blob, len);
 	if (rc) {
 		log_err(bb->config.guest, "the disks cannot be activated: %s", strerror(-rc));
 		return rc;
@@ -310,8 +338,14 @@ void block_connected(struct block *bb)
 {
 	FOR_EACH_VBD(bb, v)
 	{
-		if (v->attached)
-			vbd_set_state(v, XenbusStateConnected);
+		int rc;
+
+		if (!v->attached)
+			continue;
+		rc = vbd_publish(v);
+		if (rc)
+			log_err(bb->config.guest, "%s: cannot be described in xenstore: %s", v->name, strerror(-rc));
+		vbd_set_state(v, XenbusStateConnected);
 	}
 }
 

@@ -17,10 +17,15 @@ struct buf;
 struct event_base;
 struct block;
 
-enum { BLOCK_DISKS_MAX = 16, BLOCK_RING_PAGES_MAX = 16, BLOCK_SECTOR_BYTES = 512 };
+enum {
+	BLOCK_DISKS_MAX = 16,
+	BLOCK_RING_PAGES_MAX = 16,
+	BLOCK_SECTOR_BYTES = 512,
+	BLOCK_CHANGE_BYTES_MAX = 1 << 20, /* the data of one change */
+};
 
-/* What one answered request did to a disk. */
-enum block_change_kind { BLOCK_WRITE, BLOCK_DISCARD, BLOCK_FLUSH, BLOCK_CHANGE_KINDS };
+/* What one answered request did to a disk. Zeroes come from a baseline only. On the wire (docs/protocol.md). */
+enum block_change_kind { BLOCK_WRITE, BLOCK_DISCARD, BLOCK_FLUSH, BLOCK_ZERO, BLOCK_CHANGE_KINDS };
 
 struct block_change {
 	uint32_t devid;
@@ -88,6 +93,21 @@ int block_state_check(const void *blob, size_t len);
 /* Activation: the memory and the nodes of the front ends are in place, every committed write is on the disks. Opens them, compares
  * them with the blob, attaches. -errno: which disk is logged. */
 int block_activate(struct block *bb, const void *blob, size_t len);
+/* An open disk, for whoever copies it (primary) or applies changes to it (backup). */
+struct block_disk {
+	uint32_t devid;
+	int fd;
+	bool readonly, is_device;
+	uint64_t bytes;
+};
+
+/* The disks that are open, at most BLOCK_DISKS_MAX; how many. The descriptors are valid until a disk is detached or the back end is
+ * deactivated. */
+unsigned int block_disks(struct block *bb, struct block_disk *disk);
+
+/* A standby's: opens and locks the disks and compares them with the blob, ahead of block_activate(). -errno: which one is logged. */
+int block_open_disks(struct block *bb, const void *blob, size_t len);
+
 void block_deactivate(struct block *bb); /* as netback_deactivate() */
 void block_connected(struct block *bb);	 /* as netback_connected() */
 

@@ -213,6 +213,10 @@ static void orphan_done(struct slot_set *set, struct slot *s)
 	if (set->running)
 		return;
 	device_close(&set->device);
+	if (set->former) {
+		set->former->orphan = NULL;
+		block_look_soon(set->former->block);
+	}
 	free(set);
 }
 
@@ -461,4 +465,14 @@ void queue_detach(struct vbd *v)
 	}
 	set->device = v->device;
 	v->device.fd = -1;
+	queue_abandon(v);
+	set->former = v;
+	v->orphan = set;
+}
+
+void queue_abandon(struct vbd *v)
+{
+	if (v->orphan)
+		v->orphan->former = NULL;
+	v->orphan = NULL;
 }

@@ -15,6 +15,7 @@
 enum {
 	ATTACH_TRIES_MAX = 100, /* a predecessor's last I/O may take its time */
 	ATTACH_RETRY_MS = 100,
+	ATTACH_LATER_S = 1,
 	RELOOK_MS = 10,		/* at a ring from which nothing could be taken */
 };
 
@@ -129,7 +130,7 @@ static int publish_discard(struct vbd *v)
 }
 
 /* What the front end reads once we are connected. Sectors count 512 bytes whatever sector-size says. */
-static int publish_device(struct vbd *v)
+int vbd_publish(struct vbd *v)
 {
 	unsigned int info = v->readonly ? VDISK_READONLY : 0;
 	char *type = xenbus_read(v->block->xenbus, "%s/device-type", v->back);
@@ -188,6 +189,9 @@ static int read_ring_refs(struct vbd *v)
 	v->ring_pages = 1u << order;
 	for (uint32_t i = 0; !rc && i < v->ring_pages; i++)
 		rc = xenbus_read_u32(xb, &v->ring_ref[i], "%s/ring-ref%u", v->front, i);
+	/* Front ends differ in what they call the only page. */
+	if (rc == -ENOENT && v->ring_pages == 1)
+		rc = xenbus_read_u32(xb, &v->ring_ref[0], "%s/ring-ref", v->front);
 	return rc;
 }
 
@@ -345,7 +349,8 @@ void vbd_open(struct block *bb, uint32_t devid, struct vbd *v)
 	if (rc)
 		goto out;
 	what = "xen-blkback is loaded and serves disks itself: rmmod xen-blkback, and blacklist it";
-	rc = kernel_serves() ? -EBUSY : 0;
+	v->foreign = kernel_serves();
+	rc = v->foreign ? -EBUSY : 0;
 	if (rc)
 		goto out;
 	what = "cannot watch the front end";
@@ -360,6 +365,7 @@ out:
 void vbd_release(struct vbd *v)
 {
 	vbd_detach(v);
+	queue_abandon(v);
 	device_close(&v->device);
 	xenbus_unwatch(v->watch);
 	if (v->turn)
@@ -406,32 +412,39 @@ static void look_starting(struct vbd *v, enum xenbus_state back)
 		vbd_set_state(v, XenbusStateInitWait);
 }
 
-/* A predecessor that is still dying holds the event channel, its last I/O the device: the guest must not lose its disk for that. */
-static bool try_again(struct vbd *v, enum xenbus_state back, int rc)
+/*
+ * A predecessor that is still dying holds the event channel, its last I/O the device. A guest that runs with this disk must not lose
+ * it for that, nor because what holds it is away for a while: only nonsense of its own ends that.
+ */
+static bool try_again(struct vbd *v, bool live, int rc)
 {
-	static const struct timeval later = {.tv_usec = ATTACH_RETRY_MS * 1000};
+	static const struct timeval soon = {.tv_usec = ATTACH_RETRY_MS * 1000}, later = {.tv_sec = ATTACH_LATER_S};
+	bool patient = v->attach_tries < ATTACH_TRIES_MAX;
 
-	if ((back != XenbusStateConnected && rc != -EBUSY) || ++v->attach_tries >= ATTACH_TRIES_MAX)
+	if (live ? rc == -EPROTO || rc == -EINVAL || rc == -EOPNOTSUPP : rc != -EBUSY || !patient)
 		return false;
-	evtimer_add(v->block->look, &later);
+	if (++v->attach_tries == ATTACH_TRIES_MAX && live)
+		log_err(guest_of(v), "%s: its requests wait: it cannot be served again yet: %s", v->name, strerror(-rc));
+	evtimer_add(v->block->look, patient ? &soon : &later);
 	return true;
 }
 
-static void look_connected(struct vbd *v, enum xenbus_state back)
+/* A front end is Connected only after a back end was: here, in a worker before this one, or on the host that the guest came from. */
+static void look_connected(struct vbd *v, enum xenbus_state back, enum xenbus_state front)
 {
-	bool fresh = back != XenbusStateConnected;
+	bool live = back == XenbusStateConnected || front == XenbusStateConnected;
 	int rc;
 
 	if (v->attached || v->failed || back == XenbusStateClosing)
 		return;
-	if (fresh && !is_plugged(v))
+	if (!live && !is_plugged(v))
 		return;
-	rc = vbd_attach(v, fresh);
-	if (rc && try_again(v, back, rc))
+	rc = vbd_attach(v, !live);
+	if (rc && try_again(v, live, rc))
 		return;
 	v->attach_tries = 0;
-	if (!rc && fresh)
-		rc = publish_device(v);
+	if (!rc && back != XenbusStateConnected)
+		rc = vbd_publish(v);
 	if (rc)
 		vbd_fail(v, -rc, "cannot attach to the front end");
 	else
@@ -443,15 +456,19 @@ static bool is_online(struct vbd *v)
 	return xenbus_read_default(v->block->xenbus, 1, "%s/online", v->back);
 }
 
+/* Whoever waits for Closed may use the device for something else next: not while the kernel still writes to it. The end of the last
+ * I/O brings us here again. */
 static void look_closed(struct vbd *v)
 {
 	vbd_detach(v);
-	vbd_set_state(v, XenbusStateClosed);
+	if (!v->orphan)
+		vbd_set_state(v, XenbusStateClosed);
 }
 
 void vbd_end(struct vbd *v)
 {
-	look_closed(v);
+	if (!v->foreign)
+		look_closed(v);
 }
 
 void vbd_look(struct vbd *v)
@@ -460,6 +477,8 @@ void vbd_look(struct vbd *v)
 	enum xenbus_state back = xenbus_state(xb, v->back);
 	enum xenbus_state front = v->front ? xenbus_state(xb, v->front) : XenbusStateUnknown;
 
+	if (v->foreign)
+		return;
 	switch (front) {
 	case XenbusStateInitialising:
 	case XenbusStateInitWait:
@@ -471,7 +490,7 @@ void vbd_look(struct vbd *v)
 	case XenbusStateInitialised:
 	case XenbusStateConnected:
 		if (v->watch && !v->block->config.standby)
-			look_connected(v, back);
+			look_connected(v, back, front);
 		break;
 	case XenbusStateClosing:
 		vbd_detach(v);

@@ -26,7 +26,7 @@ enum {
 
 	/* What Linux' back end offers; one page of indirect descriptors. */
 	BLOCK_SEGMENTS_MAX = 256,
-	BLOCK_REQUEST_BYTES_MAX = BLOCK_SEGMENTS_MAX * RING_PAGE_SIZE,
+	BLOCK_REQUEST_BYTES_MAX = BLOCK_CHANGE_BYTES_MAX,
 
 	/* In the buffers of one disk: bounds memory, and what a log that begins may get without a reservation. */
 	BLOCK_IN_FLIGHT_BYTES_MAX = 32 << 20,
@@ -35,6 +35,7 @@ enum {
 	BLOCK_TURN_BATCHES = 4, /* then others have their turn */
 };
 
+_Static_assert(BLOCK_SEGMENTS_MAX * RING_PAGE_SIZE <= (int)BLOCK_REQUEST_BYTES_MAX, "a request is one change");
 _Static_assert(BLOCK_SEGMENTS_MAX <= (int)GRANT_SEGMENTS_MAX, "a request is one copy");
 _Static_assert(BLOCK_SEGMENTS_MAX * sizeof(struct blkif_request_segment) <= RING_PAGE_SIZE, "one indirect page");
 
@@ -87,6 +88,7 @@ struct slot {
  * hangs delays nobody but itself. */
 struct slot_set {
 	struct vbd *vbd;	/* NULL: detached */
+	struct vbd *former;	/* detached: who waits for the end of it; NULL: nobody */
 	struct device device;	/* only then: to be closed with the set */
 	unsigned int running;	/* I/Os with the engine */
 	struct slot slot[];	/* [RING_SIZE]: in flight are rsp_prod_pvt..req_cons */
@@ -95,6 +97,7 @@ struct slot_set {
 struct vbd {
 	struct block *block;
 	bool present, attached, failed;
+	bool foreign; /* the kernel's, which we leave alone */
 	uint32_t devid;
 	char name[32];
 	char *back, *front;
@@ -111,7 +114,7 @@ struct vbd {
 
 	blkif_back_ring_t ring;
 	struct answer_mark *mark; /* NULL: none */
-	struct slot_set *set;
+	struct slot_set *set, *orphan; /* orphan: of the last attachment, its I/O in flight; NULL: none */
 	uint64_t in_flight_bytes;
 	bool complained; /* about a request that made no sense */
 	struct block_stats stats;
@@ -151,6 +154,8 @@ struct block {
 int queue_attach(struct vbd *v, void *page, bool fresh);
 /* Unanswered requests stay in the ring. Takes over v->device if I/O is in flight. */
 void queue_detach(struct vbd *v);
+/* Nobody waits for the I/O of a detached ring any more. */
+void queue_abandon(struct vbd *v);
 /* The log changed: what is in flight reserved nothing with the new one. */
 void queue_forget_reservations(struct vbd *v);
 /* Answers, takes, starts. 1: more is there; 0: an event or a completion will tell; -EPROTO: the vbd must fail. */
@@ -169,6 +174,8 @@ void vbd_set_state(struct vbd *v, enum xenbus_state state);
 int vbd_attach(struct vbd *v, bool fresh);
 void vbd_detach(struct vbd *v);
 int vbd_open_device(struct vbd *v);
+/* What the front end reads once we are connected. 0 or -errno. */
+int vbd_publish(struct vbd *v);
 void vbd_fail(struct vbd *v, int error, const char *what);
 void vbd_serve(struct vbd *v);
 

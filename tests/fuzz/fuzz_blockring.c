@@ -78,6 +78,11 @@ void device_close(struct device *d)
 	d->fd = -1;
 }
 
+void block_look_soon(void *arg)
+{
+	assert(arg == world.bb);
+}
+
 /* What reaches the engine is inside of the disk and aligned, whatever the guest said. */
 void io_submit(struct io_engine *e, struct io *io)
 {

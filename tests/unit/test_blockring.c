@@ -30,7 +30,7 @@ static struct world {
 	uint8_t page[PAGES][RING_PAGE_SIZE];
 	uint8_t shared[4 * RING_PAGE_SIZE] __attribute__((aligned(4096)));
 	struct answer_mark mark;
-	unsigned int notified, woken;
+	unsigned int notified, woken, looked;
 	char path[64];
 } * w;
 
@@ -64,6 +64,11 @@ static void wake(struct vbd *v)
 	w->woken++;
 }
 
+void block_look_soon(void *arg)
+{
+	w->looked++;
+}
+
 static void attach(bool fresh)
 {
 	assert_int_equal(device_open(w->path, w->v->readonly, "db1", &w->v->device), 0);
@@ -88,6 +93,7 @@ static int begin_with(void **state, bool threads_only)
 	w->v = &w->bb.vbd[0];
 	w->v->block = &w->bb;
 	w->v->wake = wake;
+	w->v->port = (struct evtchn_port *)w; /* never looked into */
 	w->v->present = true;
 	w->v->mark = &w->mark;
 	w->v->ring_pages = 1;
@@ -410,6 +416,29 @@ static void a_successor_serves_what_was_not_answered(void **state)
 	assert_int_equal(w->page[5][0], 2);
 }
 
+/* Who waits for Closed must not find the device still being written to. */
+static void the_end_of_the_last_io_is_told(void **state)
+{
+	put(BLKIF_OP_WRITE, 1, 0, 0, 1);
+	assert_int_equal(queue_run(w->v), 0);
+	assert_int_equal(io_in_flight(w->bb.io), 1);
+	queue_detach(w->v);
+	assert_non_null(w->v->orphan);
+	while (io_in_flight(w->bb.io))
+		io_wait(w->bb.io);
+	assert_null(w->v->orphan);
+	assert_int_equal(w->looked, 1);
+
+	/* Nobody waits any more. */
+	attach(false);
+	assert_int_equal(queue_run(w->v), 0);
+	queue_detach(w->v);
+	queue_abandon(w->v);
+	while (io_in_flight(w->bb.io))
+		io_wait(w->bb.io);
+	assert_int_equal(w->looked, 1);
+}
+
 /* Killed between the slots and rsp_prod: slots that are neither request nor answered. */
 static void a_torn_answer_is_given_again(void **state)
 {
@@ -520,6 +549,7 @@ int main(void)
 		ON_BOTH(discard_and_barrier),
 		ON_BOTH(errors_of_the_disk_reach_the_guest),
 		ON_BOTH(a_successor_serves_what_was_not_answered),
+		ON_BOTH(the_end_of_the_last_io_is_told),
 		ON_BOTH(a_torn_answer_is_given_again),
 		ON_BOTH(the_lock_keeps_a_second_back_end_out),
 		ON_BOTH(more_than_one_ring_page),
