@@ -10,6 +10,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+enum { ZERO_BYTES = 64 << 10 };
+
 /* A part of a change that no later one covers. */
 struct piece {
 	uint64_t start, end;
@@ -113,6 +115,32 @@ static int discard_piece(const struct disk_apply_target *t, const struct piece *
 	return r && errno != EOPNOTSUPP ? -errno : 0;
 }
 
+/* As far as the device can do it by itself; -EOPNOTSUPP is not an error of the caller's to see. */
+static int zero_piece(const struct disk_apply_target *t, const struct piece *p)
+{
+	uint64_t range[2] = {p->start, p->end - p->start};
+	struct block_change zeroes = {.kind = BLOCK_WRITE};
+	int r, rc = 0;
+	void *page;
+
+	if (t->is_device)
+		r = ioctl(t->fd, BLKZEROOUT, range);
+	else
+		r = fallocate(t->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)range[0], (off_t)range[1]);
+	if (!r || errno != EOPNOTSUPP)
+		return r ? -errno : 0;
+	if (posix_memalign(&page, ZERO_BYTES, ZERO_BYTES))
+		return -ENOMEM;
+	memset(page, 0, ZERO_BYTES);
+	zeroes.data = page;
+	for (uint64_t at = p->start; !rc && at < p->end; at += ZERO_BYTES) {
+		zeroes.offset_bytes = at;
+		rc = write_piece(t, &(struct piece){at, at + ZERO_BYTES < p->end ? at + ZERO_BYTES : p->end, &zeroes});
+	}
+	free(page);
+	return rc;
+}
+
 static int collect(const struct disk_apply_target *t, const struct block_change *change, size_t nr, struct pieces *p,
 		   struct disk_apply_stats *stats)
 {
@@ -141,7 +169,7 @@ static int apply_piece(const struct disk_apply_target *t, const struct piece *p,
 		return write_piece(t, p);
 	}
 	stats->discarded_bytes += p->end - p->start;
-	return discard_piece(t, p);
+	return p->from->kind == BLOCK_ZERO ? zero_piece(t, p) : discard_piece(t, p);
 }
 
 int disk_apply(const struct disk_apply_target *t, const struct block_change *change, size_t nr, struct disk_apply_stats *stats)

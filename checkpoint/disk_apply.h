@@ -15,7 +15,7 @@ struct disk_apply_target {
 };
 
 struct disk_apply_stats {
-	uint64_t written_bytes, discarded_bytes, flushes;
+	uint64_t written_bytes, discarded_bytes, flushes; /* discarded: zeroed as well */
 };
 
 /*

@@ -133,6 +133,26 @@ int writelog_close(struct writelog *l, uint64_t number)
 	return 0;
 }
 
+void writelog_reopen(struct writelog *l, uint64_t number)
+{
+	struct epoch_log **at = &l->closed, *e;
+
+	while (*at && (*at)->number != number)
+		at = &(*at)->next;
+	e = *at;
+	if (!e || e->next)
+		return;
+	*at = NULL;
+	l->last_closed = at;
+	*e->last = l->open->first;
+	if (l->open->first)
+		e->last = l->open->last;
+	e->bytes += l->open->bytes;
+	e->number = 0;
+	free(l->open);
+	l->open = e;
+}
+
 const struct writelog_entry *writelog_epoch(const struct writelog *l, uint64_t number)
 {
 	const struct epoch_log *e = l->closed;

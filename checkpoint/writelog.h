@@ -36,6 +36,9 @@ extern const struct block_log_ops writelog_ops;
  */
 int writelog_close(struct writelog *l, uint64_t number);
 
+/* The epoch closed last, `number`, was not sent: its changes are the next one's. Another number: no effect. */
+void writelog_reopen(struct writelog *l, uint64_t number);
+
 /* The changes of a closed epoch in order; NULL: none. Valid until its commit; may be read by another thread. */
 const struct writelog_entry *writelog_epoch(const struct writelog *l, uint64_t number);
 
