@@ -10,7 +10,7 @@ enum { EPOCH_PAGE_SIZE = 4096 };
 
 const char *const epoch_blob_name[EPOCH_BLOBS] = {
 	[BLOB_CONTEXT] = "context", [BLOB_MACHINE] = "machine", [BLOB_LAYOUT] = "layout",
-	[BLOB_NET] = "net",	    [BLOB_STORE] = "store",
+	[BLOB_NET] = "net",	    [BLOB_STORE] = "store",	[BLOB_DISKS] = "disks",
 };
 
 /* The page area is mapped, not allocated: aligned, moved by the kernel without a copy, and not
@@ -56,12 +56,24 @@ int epoch_new(size_t max_pages, struct epoch **out)
 	return 0;
 }
 
+static void drop_changes(struct epoch *e)
+{
+	size_t i;
+
+	for (i = 0; e->owns_data && i < e->nr_changes; i++)
+		free(e->change[i].data);
+	e->nr_changes = 0;
+}
+
 void epoch_free(struct epoch *e)
 {
 	unsigned int i;
 
 	if (!e)
 		return;
+	drop_changes(e);
+	free(e->change);
+	free(e->baseline);
 	for (i = 0; i < EPOCH_BLOBS; i++)
 		buf_free(&e->blob[i]);
 	if (e->pages)
@@ -80,6 +92,7 @@ void epoch_reset(struct epoch *e)
 	e->captured_us = 0;
 	e->pause_us = 0;
 	e->nr_pages = 0;
+	drop_changes(e);
 	for (i = 0; i < EPOCH_BLOBS; i++)
 		buf_reset(&e->blob[i]);
 }
@@ -101,6 +114,30 @@ void epoch_add_page(struct epoch *e, uint64_t gfn, const void *page)
 	e->gfn[e->nr_pages] = gfn;
 	memcpy(e->pages + e->nr_pages * EPOCH_PAGE_SIZE, page, EPOCH_PAGE_SIZE);
 	e->nr_pages++;
+}
+
+int epoch_add_change(struct epoch *e, const struct block_change *c)
+{
+	if (e->nr_changes == e->max_changes) {
+		size_t max = e->max_changes ? 2 * e->max_changes : 64;
+		struct block_change *change = reallocarray(e->change, max, sizeof(*change));
+
+		if (!change)
+			return -ENOMEM;
+		e->change = change;
+		e->max_changes = max;
+	}
+	e->change[e->nr_changes++] = *c;
+	return 0;
+}
+
+uint8_t *epoch_baseline(struct epoch *e)
+{
+	void *area;
+
+	if (!e->baseline && !posix_memalign(&area, EPOCH_PAGE_SIZE, EPOCH_BASELINE_BYTES))
+		e->baseline = area;
+	return e->baseline;
 }
 
 uint8_t *epoch_page(const struct epoch *e, uint64_t gfn)

@@ -7,6 +7,7 @@
 #define CHECKPOINT_EPOCH_H
 
 #include "common/buf.h"
+#include "pvdrivers/block/block.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,6 +25,7 @@ enum epoch_blob {
 	BLOB_LAYOUT,	/* populated gfns as ranges; in the first sync epoch and when it changed */
 	BLOB_NET,	/* netback_state() */
 	BLOB_STORE,	/* store_snapshot(); only when it changed */
+	BLOB_DISKS,	/* block_state(); only when it changed */
 	EPOCH_BLOBS
 };
 extern const char *const epoch_blob_name[EPOCH_BLOBS];
@@ -39,7 +41,15 @@ struct epoch {
 	uint64_t *gfn;			/* [nr_pages] */
 	uint8_t *pages;			/* [nr_pages][4096] */
 	struct buf blob[EPOCH_BLOBS];	/* len 0: unchanged since the last epoch that had it */
+
+	/* What was done to the disks, in order. */
+	size_t nr_changes, max_changes;
+	struct block_change *change;	/* [nr_changes] */
+	bool owns_data;			/* of the changes: free(); else the write log's or in `baseline` */
+	uint8_t *baseline;		/* [EPOCH_BASELINE_BYTES], page aligned; NULL: never needed */
 };
+
+enum { EPOCH_BASELINE_BYTES = 1 << 20 };
 
 int epoch_new(size_t max_pages, struct epoch **out);
 void epoch_free(struct epoch *e);
@@ -50,6 +60,12 @@ int epoch_reserve(struct epoch *e, size_t nr);
 
 /* Copies one page in (the caller reserved room). */
 void epoch_add_page(struct epoch *e, uint64_t gfn, const void *page);
+
+/* Appends a change; its data is not copied. 0 or -ENOMEM. */
+int epoch_add_change(struct epoch *e, const struct block_change *c);
+
+/* Where a part of a disk is read to for the baseline; NULL: no memory. */
+uint8_t *epoch_baseline(struct epoch *e);
 
 /* The page of `gfn`, or NULL. Searches: for epochs of few pages. */
 uint8_t *epoch_page(const struct epoch *e, uint64_t gfn);

@@ -7,6 +7,7 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <lz4.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -46,6 +47,7 @@ struct receiver {
 	uint32_t *staged;    /* [gfn_limit] index + 1 in `epoch`, 0: not in it */
 	struct epoch_hash *hash;
 	uint32_t blobs;
+	uint64_t changes_bytes;
 	int last_blob;
 	uint64_t last;	 /* whole and acknowledged; 0: none yet in this stream */
 	bool first_seen; /* EPOCH_FIRST is past: no more sync epochs */
@@ -209,7 +211,9 @@ static int take_begin(struct receiver *r, const struct record_header *h, const u
 	e->captured_us = r->begin.captured_us;
 	e->pause_us = r->begin.pause_us;
 	epoch_hash_begin(r->hash, e->number, payload);
+	e->owns_data = true;
 	r->blobs = 0;
+	r->changes_bytes = 0;
 	r->last_blob = -1;
 	r->phase = RECORD_IN_PAGES;
 	return 0;
@@ -282,6 +286,48 @@ static int take_blob(struct receiver *r, const struct record_header *h, const ui
 	return 0;
 }
 
+/* The data of a write, in memory of its own: it goes to a disk as it is. */
+static const char *stage_change(struct receiver *r, struct block_change *c, enum change_encoding encoding,
+				const uint8_t *data, uint32_t length)
+{
+	void *to = NULL;
+
+	if (c->kind == BLOCK_WRITE && posix_memalign(&to, RECEIVER_PAGE, c->bytes))
+		return "no memory";
+	c->data = to;
+	if (epoch_add_change(r->epoch, c)) {
+		free(to);
+		return "no memory";
+	}
+	if (to && encoding == CHANGE_RAW)
+		memcpy(to, data, length);
+	else if (to && LZ4_decompress_safe((const char *)data, to, (int)length, (int)c->bytes) != (int)c->bytes)
+		return "does not decode";
+	epoch_hash_change(r->hash, c);
+	return NULL;
+}
+
+static int take_change(struct receiver *r, const struct record_header *h, const uint8_t *payload)
+{
+	struct block_change c;
+	enum change_encoding encoding;
+	const char *wrong = record_change_get(payload, h->length, &c, &encoding);
+
+	if (wrong)
+		return violation(r, wrong);
+	if (r->epoch->nr_changes == r->begin.changes)
+		return violation(r, "more changes than announced");
+	r->changes_bytes += c.kind == BLOCK_WRITE ? c.bytes : 0;
+	if (r->changes_bytes > r->config.staged_changes_bytes_max)
+		return end_stream(r, -EPROTO, GOODBYE_RESOURCES, "more than %llu bytes for disks",
+				  (unsigned long long)r->config.staged_changes_bytes_max);
+	wrong = stage_change(r, &c, encoding, payload + RECORD_CHANGE_SIZE, h->length - RECORD_CHANGE_SIZE);
+	if (wrong)
+		return end_stream(r, -EPROTO, GOODBYE_PROTOCOL, "change %zu: %s", r->epoch->nr_changes, wrong);
+	r->phase = RECORD_IN_CHANGES;
+	return 0;
+}
+
 static int acknowledge(struct receiver *r)
 {
 	uint64_t promise_us = (uint64_t)r->config.promise_ms * 1000;
@@ -339,6 +385,8 @@ static const char *wrong_end(const struct receiver *r, const struct record_end *
 		return "page count differs";
 	if (end->blobs != r->blobs || end->blobs != r->begin.blobs)
 		return "blob count differs";
+	if (end->changes != r->epoch->nr_changes || end->changes != r->begin.changes)
+		return "change count differs";
 	if (end->checksum != epoch_hash_end(r->hash))
 		return "checksum differs";
 	return NULL;
@@ -401,6 +449,7 @@ static const take_fn takers[RECORD_TYPES] = {
 	[RECORD_EPOCH_BEGIN] = take_begin,   [RECORD_PAGES] = take_pages,
 	[RECORD_BLOB] = take_blob,	     [RECORD_EPOCH_END] = take_end,
 	[RECORD_HEARTBEAT] = take_heartbeat, [RECORD_GOODBYE] = take_goodbye,
+	[RECORD_CHANGE] = take_change,
 };
 
 /* The epoch that a record's header must name. BEGIN brings a new one. */

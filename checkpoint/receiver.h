@@ -18,7 +18,8 @@ struct receiver_ops {
 	 * May be NULL. */
 	int (*check)(void *arg, const struct epoch *e);
 	/* A whole, verified epoch: put it in place (memory, blobs). Called after the acknowledgement was queued for sending;
-	 * the epoch is the receiver's and is reused afterwards; its blobs may be swapped for others.
+	 * the epoch is the receiver's and is reused afterwards; its blobs may be swapped for others, the data of its changes taken
+	 * (and set to NULL).
 	 * A gfn may occur twice: the later page counts. An error means the shell is no longer a copy: the stream is closed, nothing
 	 * may be activated. */
 	int (*apply)(void *arg, struct epoch *e);
@@ -31,6 +32,7 @@ struct receiver_config {
 	uint64_t term, token;
 	uint64_t gfn_limit;		/* a greater gfn is refused */
 	size_t staged_pages_max;	/* an epoch with more pages is refused */
+	uint64_t staged_changes_bytes_max; /* or with more data of disks */
 	unsigned int heartbeat_ms, promise_ms;
 	int capture_fd;			/* -1, or a file that gets every received byte (for the stream checker); owned likewise */
 };

@@ -19,10 +19,10 @@ struct wire_header {
 	uint8_t type[2], flags[2], length[4], epoch[8];
 };
 struct wire_begin {
-	uint8_t term[8], captured_us[8], pause_us[4], flags[4], pages[8], blobs[4], zero[4];
+	uint8_t term[8], captured_us[8], pause_us[4], flags[4], pages[8], blobs[4], changes[4];
 };
 struct wire_end {
-	uint8_t pages[8], blobs[4], zero[4], checksum[8];
+	uint8_t pages[8], blobs[4], changes[4], checksum[8];
 };
 struct wire_pages {
 	uint8_t count[4], zero[4];
@@ -32,6 +32,9 @@ struct wire_entry {
 };
 struct wire_blob {
 	uint8_t kind[4], zero[4];
+};
+struct wire_change {
+	uint8_t devid[4], kind[2], encoding[2], offset[8], bytes[8];
 };
 struct wire_ack {
 	uint8_t term[8], promise_us[8];
@@ -47,6 +50,7 @@ _Static_assert(sizeof(struct wire_end) == RECORD_END_SIZE, "EPOCH_END");
 _Static_assert(sizeof(struct wire_pages) == RECORD_PAGES_SIZE, "PAGES");
 _Static_assert(sizeof(struct wire_entry) == RECORD_ENTRY_SIZE, "page entry");
 _Static_assert(sizeof(struct wire_blob) == RECORD_BLOB_SIZE, "BLOB");
+_Static_assert(sizeof(struct wire_change) == RECORD_CHANGE_SIZE, "CHANGE");
 _Static_assert(sizeof(struct wire_ack) == RECORD_ACK_SIZE, "ACK");
 _Static_assert(sizeof(struct wire_goodbye) == RECORD_GOODBYE_SIZE, "GOODBYE");
 
@@ -70,6 +74,7 @@ const char *const record_type_name[RECORD_TYPES] = {
 	[RECORD_HEARTBEAT] = "HEARTBEAT",
 	[RECORD_ACK] = "ACK",
 	[RECORD_GOODBYE] = "GOODBYE",
+	[RECORD_CHANGE] = "CHANGE",
 };
 
 const char *const goodbye_name[GOODBYES] = {
@@ -81,11 +86,11 @@ const char *const goodbye_name[GOODBYES] = {
 
 const uint32_t record_blob_max[EPOCH_BLOBS] = {
 	[BLOB_CONTEXT] = 8 << 20, [BLOB_MACHINE] = 4096,  [BLOB_LAYOUT] = RECORD_BLOB_MAX,
-	[BLOB_NET] = 64 << 10,	  [BLOB_STORE] = 1 << 20,
+	[BLOB_NET] = 64 << 10,	  [BLOB_STORE] = 1 << 20,  [BLOB_DISKS] = 4096,
 };
 
 enum {
-	RECORD_OPEN = RECORD_IN_PAGES | RECORD_IN_BLOBS,
+	RECORD_OPEN = RECORD_IN_PAGES | RECORD_IN_BLOBS | RECORD_IN_CHANGES,
 	RECORD_ANYWHERE = RECORD_IDLE | RECORD_OPEN,
 	RECORD_EITHER = RECORD_FROM_PRIMARY | RECORD_FROM_BACKUP,
 };
@@ -101,12 +106,14 @@ static const struct record_rule {
 				  RECORD_BATCH_PAGES_MAX *(RECORD_ENTRY_SIZE + PAGE_SIZE_BYTES),
 			  RECORD_FROM_PRIMARY, RECORD_IN_PAGES},
 	[RECORD_BLOB] = {RECORD_BLOB_SIZE + 1, RECORD_BLOB_SIZE + RECORD_BLOB_MAX,
-			 RECORD_FROM_PRIMARY, RECORD_OPEN},
+			 RECORD_FROM_PRIMARY, RECORD_IN_PAGES | RECORD_IN_BLOBS},
 	[RECORD_EPOCH_END] = {RECORD_END_SIZE, RECORD_END_SIZE, RECORD_FROM_PRIMARY, RECORD_OPEN},
 	[RECORD_HEARTBEAT] = {0, 0, RECORD_EITHER, RECORD_ANYWHERE},
 	[RECORD_ACK] = {RECORD_ACK_SIZE, RECORD_ACK_SIZE, RECORD_FROM_BACKUP, RECORD_ANYWHERE},
 	[RECORD_GOODBYE] = {RECORD_GOODBYE_SIZE, RECORD_GOODBYE_SIZE + RECORD_GOODBYE_TEXT_MAX,
 			    RECORD_EITHER, RECORD_ANYWHERE},
+	[RECORD_CHANGE] = {RECORD_CHANGE_SIZE, RECORD_CHANGE_SIZE + BLOCK_CHANGE_BYTES_MAX,
+			   RECORD_FROM_PRIMARY, RECORD_OPEN},
 };
 
 void stream_hello_put(uint8_t at[STREAM_HELLO_SIZE], const struct stream_hello *h)
@@ -225,7 +232,7 @@ void record_begin_put(uint8_t at[RECORD_BEGIN_SIZE], const struct record_begin *
 	wire_put32(w->flags, b->flags);
 	wire_put64(w->pages, b->pages);
 	wire_put32(w->blobs, b->blobs);
-	wire_put32(w->zero, 0);
+	wire_put32(w->changes, b->changes);
 }
 
 const char *record_begin_get(const uint8_t at[RECORD_BEGIN_SIZE], struct record_begin *b)
@@ -239,9 +246,8 @@ const char *record_begin_get(const uint8_t at[RECORD_BEGIN_SIZE], struct record_
 		.flags = wire_get32(w->flags),
 		.pages = wire_get64(w->pages),
 		.blobs = wire_get32(w->blobs),
+		.changes = wire_get32(w->changes),
 	};
-	if (wire_get32(w->zero))
-		return "reserved bytes are not zero";
 	if (b->flags & ~(uint32_t)(EPOCH_SYNC | EPOCH_FIRST | EPOCH_FINAL))
 		return "unknown epoch flags";
 	if ((b->flags & EPOCH_SYNC) && (b->flags & (EPOCH_FIRST | EPOCH_FINAL)))
@@ -257,7 +263,7 @@ void record_end_put(uint8_t at[RECORD_END_SIZE], const struct record_end *e)
 
 	wire_put64(w->pages, e->pages);
 	wire_put32(w->blobs, e->blobs);
-	wire_put32(w->zero, 0);
+	wire_put32(w->changes, e->changes);
 	wire_put64(w->checksum, e->checksum);
 }
 
@@ -268,9 +274,10 @@ const char *record_end_get(const uint8_t at[RECORD_END_SIZE], struct record_end 
 	*e = (struct record_end){
 		.pages = wire_get64(w->pages),
 		.blobs = wire_get32(w->blobs),
+		.changes = wire_get32(w->changes),
 		.checksum = wire_get64(w->checksum),
 	};
-	return wire_get32(w->zero) ? "reserved bytes are not zero" : NULL;
+	return NULL;
 }
 
 void record_entry_put(uint8_t at[RECORD_ENTRY_SIZE], const struct record_entry *e)
@@ -349,6 +356,52 @@ const char *record_blob_get(const uint8_t *at, uint32_t length, enum epoch_blob 
 	if (length - RECORD_BLOB_SIZE > record_blob_max[*kind])
 		return "blob too long for its kind";
 	return NULL;
+}
+
+void record_change_put(uint8_t at[RECORD_CHANGE_SIZE], const struct block_change *c, enum change_encoding encoding)
+{
+	struct wire_change *w = (struct wire_change *)at;
+
+	wire_put32(w->devid, c->devid);
+	wire_put16(w->kind, (uint16_t)c->kind);
+	wire_put16(w->encoding, (uint16_t)encoding);
+	wire_put64(w->offset, c->offset_bytes);
+	wire_put64(w->bytes, c->bytes);
+}
+
+static const char *change_data_wrong(const struct block_change *c, enum change_encoding encoding, uint32_t length)
+{
+	if (c->kind != BLOCK_WRITE)
+		return length || encoding != CHANGE_RAW ? "data that belongs to no write" : NULL;
+	if (c->bytes > BLOCK_CHANGE_BYTES_MAX)
+		return "a write that is too long";
+	if (encoding == CHANGE_RAW ? length != c->bytes : !length || length >= c->bytes)
+		return "length does not fit its encoding";
+	return NULL;
+}
+
+const char *record_change_get(const uint8_t *at, uint32_t length, struct block_change *c, enum change_encoding *encoding)
+{
+	const struct wire_change *w = (const struct wire_change *)at;
+	uint16_t kind = wire_get16(w->kind), code = wire_get16(w->encoding);
+
+	*c = (struct block_change){
+		.devid = wire_get32(w->devid),
+		.kind = (enum block_change_kind)kind,
+		.offset_bytes = wire_get64(w->offset),
+		.bytes = wire_get64(w->bytes),
+	};
+	*encoding = (enum change_encoding)code;
+	if (kind >= BLOCK_CHANGE_KINDS)
+		return "unknown kind of change";
+	if (code >= CHANGE_ENCODINGS)
+		return "unknown encoding of a change";
+	if (c->offset_bytes % BLOCK_SECTOR_BYTES || c->bytes % BLOCK_SECTOR_BYTES)
+		return "not whole sectors";
+	if (c->offset_bytes > UINT64_MAX - c->bytes || (kind == BLOCK_FLUSH) != !c->bytes ||
+	    (kind == BLOCK_FLUSH && c->offset_bytes))
+		return "an impossible range";
+	return change_data_wrong(c, *encoding, length - RECORD_CHANGE_SIZE);
 }
 
 void record_ack_put(uint8_t at[RECORD_ACK_SIZE], const struct record_ack *a)
@@ -453,6 +506,19 @@ void epoch_hash_blob(struct epoch_hash *h, enum epoch_blob kind, const void *blo
 	wire_put64(n + 8, len);
 	XXH64_update(h->state, n, sizeof(n));
 	XXH64_update(h->state, blob, len);
+}
+
+void epoch_hash_change(struct epoch_hash *h, const struct block_change *c)
+{
+	uint8_t n[32];
+
+	wire_put64(n, c->devid);
+	wire_put64(n + 8, c->kind);
+	wire_put64(n + 16, c->offset_bytes);
+	wire_put64(n + 24, c->bytes);
+	XXH64_update(h->state, n, sizeof(n));
+	if (c->kind == BLOCK_WRITE)
+		XXH64_update(h->state, c->data, c->bytes);
 }
 
 uint64_t epoch_hash_end(struct epoch_hash *h)

@@ -14,7 +14,8 @@
 
 enum {
 	STREAM_VERSION = 1,
-	STREAM_FEATURES = 0,		/* none defined yet */
+	STREAM_FEATURE_DISKS = 1 << 0,	/* CHANGE records and the disks blob */
+	STREAM_FEATURES = STREAM_FEATURE_DISKS,
 	STREAM_HELLO_SIZE = 56,
 	STREAM_ANSWER_SIZE = 32,
 
@@ -67,6 +68,7 @@ enum record_type {
 	RECORD_HEARTBEAT,
 	RECORD_ACK,
 	RECORD_GOODBYE,
+	RECORD_CHANGE,
 	RECORD_TYPES
 };
 extern const char *const record_type_name[RECORD_TYPES];
@@ -76,6 +78,7 @@ enum record_phase {
 	RECORD_IDLE = 1 << 0,		/* no epoch open */
 	RECORD_IN_PAGES = 1 << 1,	/* an epoch is open, no blob yet */
 	RECORD_IN_BLOBS = 1 << 2,	/* an epoch is open, pages are over */
+	RECORD_IN_CHANGES = 1 << 3,	/* an epoch is open, pages and blobs are over */
 };
 enum record_side { RECORD_FROM_PRIMARY = 1 << 0, RECORD_FROM_BACKUP = 1 << 1 };
 
@@ -105,7 +108,7 @@ struct record_begin {
 	uint64_t term, captured_us;
 	uint32_t pause_us, flags;	/* flags: enum epoch_flag */
 	uint64_t pages;
-	uint32_t blobs;
+	uint32_t blobs, changes;
 };
 void record_begin_put(uint8_t at[RECORD_BEGIN_SIZE], const struct record_begin *b);
 /* NULL, or what is wrong. */
@@ -113,7 +116,7 @@ const char *record_begin_get(const uint8_t at[RECORD_BEGIN_SIZE], struct record_
 
 struct record_end {
 	uint64_t pages;
-	uint32_t blobs;
+	uint32_t blobs, changes;
 	uint64_t checksum;
 };
 void record_end_put(uint8_t at[RECORD_END_SIZE], const struct record_end *e);
@@ -139,6 +142,14 @@ extern const uint32_t record_blob_max[EPOCH_BLOBS];
 
 void record_blob_put(uint8_t at[RECORD_BLOB_SIZE], enum epoch_blob kind);
 const char *record_blob_get(const uint8_t *at, uint32_t length, enum epoch_blob *kind);
+
+/* CHANGE: this, then a write's data, raw or as one LZ4 block. */
+enum { RECORD_CHANGE_SIZE = 24 };
+enum change_encoding { CHANGE_RAW, CHANGE_LZ4, CHANGE_ENCODINGS };
+
+void record_change_put(uint8_t at[RECORD_CHANGE_SIZE], const struct block_change *c, enum change_encoding encoding);
+/* Checks everything but whether the data decodes; c->data is not set. NULL, or what is wrong. */
+const char *record_change_get(const uint8_t *at, uint32_t length, struct block_change *c, enum change_encoding *encoding);
 
 struct record_ack {
 	uint64_t term, promise_us;
@@ -171,6 +182,7 @@ void epoch_hash_begin(struct epoch_hash *h, uint64_t number,
 		      const uint8_t begin[RECORD_BEGIN_SIZE]);
 void epoch_hash_page(struct epoch_hash *h, uint64_t gfn, const void *page);
 void epoch_hash_blob(struct epoch_hash *h, enum epoch_blob kind, const void *blob, size_t len);
+void epoch_hash_change(struct epoch_hash *h, const struct block_change *c);
 uint64_t epoch_hash_end(struct epoch_hash *h);
 
 #endif

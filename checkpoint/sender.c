@@ -184,6 +184,7 @@ static int take_answer(struct sender *s, const uint8_t *at)
 	    (a.features & ~(uint32_t)STREAM_FEATURES))
 		return sender_over(s, -EPROTO, "the backup's answer contradicts itself");
 	s->answered = true;
+	s->features = a.features;
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "common/fault.h"
 
 #include <errno.h>
+#include <lz4.h>
 #include <string.h>
 
 _Static_assert(PAGE_ENCODINGS ==
@@ -51,6 +52,7 @@ static int step_begin(struct sender *s, struct work *w)
 		.pause_us = e->pause_us,
 		.flags = e->flags,
 		.pages = e->nr_pages,
+		.changes = (uint32_t)e->nr_changes,
 	};
 	unsigned int i;
 	uint8_t *at;
@@ -62,6 +64,10 @@ static int step_begin(struct sender *s, struct work *w)
 			(unsigned long long)s->begun, (unsigned long long)s->config.term);
 	if (fi_point("SEND_BEGIN"))
 		return sender_over(s, -EIO, "fault point SEND_BEGIN");
+	if (!(s->features & STREAM_FEATURE_DISKS) && (e->nr_changes || e->blob[BLOB_DISKS].len))
+		return sender_over(s, -EPROTONOSUPPORT, "the backup cannot take disks");
+	if (e->nr_changes > UINT32_MAX)
+		return sender_over(s, -E2BIG, "%zu changes of disks", e->nr_changes);
 	for (i = 0; i < EPOCH_BLOBS; i++)
 		begin.blobs += e->blob[i].len > 0;
 	at = sender_add_record(s, RECORD_EPOCH_BEGIN, e->number, RECORD_BEGIN_SIZE);
@@ -145,7 +151,7 @@ static int step_blobs(struct sender *s, struct work *w)
 	while (w->blob < EPOCH_BLOBS && !w->epoch->blob[w->blob].len)
 		w->blob++;
 	if (w->blob == EPOCH_BLOBS) {
-		w->step = STEP_END;
+		w->step = STEP_CHANGES;
 		return 0;
 	}
 	b = &w->epoch->blob[w->blob];
@@ -164,9 +170,49 @@ static int step_blobs(struct sender *s, struct work *w)
 	return 0;
 }
 
+/* Packed if that makes it smaller. A change's data is at most BLOCK_CHANGE_BYTES_MAX. */
+static int encode_change(struct sender *s, struct work *w, const struct block_change *c)
+{
+	int bytes = c->kind == BLOCK_WRITE ? (int)c->bytes : 0, packed = 0;
+	uint8_t *record, *data;
+	uint32_t length;
+
+	sender_compact(s);
+	if (buf_reserve(&s->out, RECORD_HEADER_SIZE + RECORD_CHANGE_SIZE + (size_t)bytes + RECORD_ALIGN))
+		return sender_over(s, -ENOMEM, "no memory for a change");
+	record = s->out.data + s->out.len;
+	data = record + RECORD_HEADER_SIZE + RECORD_CHANGE_SIZE;
+	if (bytes)
+		packed = LZ4_compress_default(c->data, (char *)data, bytes, bytes - 1);
+	if (bytes && packed <= 0)
+		memcpy(data, c->data, (size_t)bytes);
+	record_change_put(record + RECORD_HEADER_SIZE, c, packed > 0 ? CHANGE_LZ4 : CHANGE_RAW);
+	length = (uint32_t)(RECORD_CHANGE_SIZE + (packed > 0 ? packed : bytes));
+	memset(record + RECORD_HEADER_SIZE + length, 0, record_padded(length) - length);
+	record_header_put(record, &(struct record_header){RECORD_CHANGE, length, w->epoch->number});
+	s->out.len += RECORD_HEADER_SIZE + record_padded(length);
+	w->report.wire_bytes += RECORD_HEADER_SIZE + record_padded(length);
+	w->report.raw_bytes += (uint64_t)bytes;
+	epoch_hash_change(s->hash, c);
+	return 0;
+}
+
+static int step_changes(struct sender *s, struct work *w)
+{
+	if (w->change == w->epoch->nr_changes) {
+		w->step = STEP_END;
+		return 0;
+	}
+	if (fi_point("SEND_CHANGES"))
+		return sender_over(s, -EIO, "fault point SEND_CHANGES");
+	return encode_change(s, w, &w->epoch->change[w->change++]);
+}
+
 static int step_end(struct sender *s, struct work *w)
 {
-	struct record_end end = {.pages = w->epoch->nr_pages, .checksum = epoch_hash_end(s->hash)};
+	struct record_end end = {.pages = w->epoch->nr_pages,
+				 .changes = (uint32_t)w->epoch->nr_changes,
+				 .checksum = epoch_hash_end(s->hash)};
 	unsigned int i;
 	uint8_t *at;
 
@@ -187,6 +233,7 @@ static int (*const steps[])(struct sender *s, struct work *w) = {
 	[STEP_BEGIN] = step_begin,
 	[STEP_PAGES] = step_pages,
 	[STEP_BLOBS] = step_blobs,
+	[STEP_CHANGES] = step_changes,
 	[STEP_END] = step_end,
 };
 

@@ -24,13 +24,14 @@ enum {
 };
 
 /* What is done next for the epoch in work. */
-enum step { STEP_BEGIN, STEP_PAGES, STEP_BLOBS, STEP_END, STEP_FLUSH };
+enum step { STEP_BEGIN, STEP_PAGES, STEP_BLOBS, STEP_CHANGES, STEP_END, STEP_FLUSH };
 
 struct work {
 	struct epoch *epoch;
 	enum step step;
 	size_t page;
 	unsigned int blob;
+	size_t change;
 	struct sender_report report;
 };
 
@@ -66,6 +67,7 @@ struct sender {
 	size_t in_len;
 	uint64_t in_offset;
 	bool answered;
+	uint32_t features; /* that the backup took */
 	uint64_t now_us; /* read twice a turn: where the TSC is not to be trusted it is a system
 			    call */
 	uint64_t heard_us, wrote_us;
