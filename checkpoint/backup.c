@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "checkpoint/backup.h"
+#include "checkpoint/disk_replica.h"
 #include "checkpoint/engine.h"
 #include "checkpoint/job.h"
 #include "checkpoint/link.h"
 #include "checkpoint/machine.h"
+#include "checkpoint/part_disk.h"
 #include "checkpoint/part_memory.h"
 #include "checkpoint/part_net.h"
 #include "checkpoint/part_store.h"
@@ -35,6 +37,7 @@ struct backup {
 	/* Pages that must not be written before activation, and the latest of each blob. */
 	struct epoch *last;
 	struct store_ahead *ahead;
+	struct disk_replica *replica;	/* NULL: the guest has no disks, or none were said yet */
 };
 
 static void tell_state(struct backup *b, const char *cause)
@@ -121,11 +124,34 @@ static void take_blobs(struct backup *b, struct epoch *e)
 	}
 }
 
+static int apply_disks(struct backup *b)
+{
+	const struct buf *blob = &b->last->blob[BLOB_DISKS];
+	struct block_disk disk[BLOCK_DISKS_MAX];
+	unsigned int nr;
+	int rc;
+
+	disk_replica_free(b->replica);
+	b->replica = NULL;
+	rc = block_open_disks(b->w->block, blob->data, blob->len);
+	if (rc)
+		return rc;
+	nr = block_disks(b->w->block, disk);
+	return disk_replica_new(b->w->name, disk, nr, &b->replica);
+}
+
+static int apply_changes(struct backup *b, struct epoch *e)
+{
+	if (b->replica)
+		return disk_replica_add(b->replica, e);
+	return e->nr_changes ? -EPROTO : 0;
+}
+
 static int apply_blobs(struct backup *b, struct epoch *e)
 {
 	const struct buf *machine = &b->last->blob[BLOB_MACHINE];
 	bool new_store = e->blob[BLOB_STORE].len > 0, new_machine = e->blob[BLOB_MACHINE].len > 0,
-	     new_layout = e->blob[BLOB_LAYOUT].len > 0;
+	     new_layout = e->blob[BLOB_LAYOUT].len > 0, new_disks = e->blob[BLOB_DISKS].len > 0;
 	int rc;
 
 	take_blobs(b, e);
@@ -138,7 +164,8 @@ static int apply_blobs(struct backup *b, struct epoch *e)
 		if (rc)
 			return rc;
 	}
-	return new_layout ? apply_layout(b) : 0;
+	rc = new_disks ? apply_disks(b) : 0;
+	return !rc && new_layout ? apply_layout(b) : rc;
 }
 
 static int backup_apply(void *arg, struct epoch *e)
@@ -154,6 +181,8 @@ static int backup_apply(void *arg, struct epoch *e)
 		rc = -EPROTO;
 	for (i = 0; !rc && i < e->nr_pages; i++)
 		rc = apply_page(b, e->gfn[i], e->pages + i * DOMAIN_PAGE_SIZE);
+	if (!rc)
+		rc = apply_changes(b, e);
 	if (rc) {
 		log_err(b->w->name, "epoch %llu: apply: %s", (unsigned long long)e->number,
 			strerror(-rc));
@@ -282,6 +311,7 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 		.token = s->token,
 		.gfn_limit = gfn_limit(b),
 		.staged_pages_max = b->w->info.max_pages + TAIL_PAGES_MAX,
+		.staged_changes_bytes_max = PART_DISK_EPOCH_BYTES_MAX,
 		.heartbeat_ms = s->heartbeat_ms,
 		.promise_ms = s->promise_ms,
 	};
@@ -298,6 +328,8 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 	stream_close(b, "a new stream replaces it");
 	/* A new stream begins with a new baseline, which is torn until it is whole. */
 	b->current = b->shaped = false;
+	disk_replica_free(b->replica);
+	b->replica = NULL;
 	epoch_reset(b->last);
 	memset(&b->memory.machine, 0, sizeof(b->memory.machine));
 	b->w->epoch = 0;
@@ -362,11 +394,18 @@ static int bring_to_life(struct backup *b, Understudy__WorkerActivated *m)
 		.changed_hint = &w->store_changed,
 		.ahead = b->ahead,
 	};
+	struct part_disk disk = {
+		.base.ops = &part_disk_ops,
+		.guest = w->name,
+		.block = w->block,
+		.replica = b->replica,
+	};
 	struct part_net net = {
 		.base.ops = &part_net_ops,
 		.netback = w->netback,
 		.netbuf = w->netbuf,
 	};
+	uint32_t disks_us = 0;
 	int rc;
 
 	rc = fi_point("ACTIVATE_STORE");
@@ -377,9 +416,14 @@ static int bring_to_life(struct backup *b, Understudy__WorkerActivated *m)
 	if (!rc)
 		rc = timed(&en, b->last, &b->memory.base, &m->context_us);
 	if (!rc)
+		rc = fi_point("ACTIVATE_DISKS");
+	if (!rc)
+		rc = timed(&en, b->last, &disk.base, &disks_us);
+	if (!rc)
 		rc = fi_point("ACTIVATE_NET");
 	if (!rc)
 		rc = timed(&en, b->last, &net.base, &m->devices_us);
+	m->devices_us += disks_us;
 	if (!rc)
 		rc = fi_point("ACTIVATE_RUN");
 	if (!rc)
@@ -387,6 +431,17 @@ static int bring_to_life(struct backup *b, Understudy__WorkerActivated *m)
 	if (!rc)
 		(void)fi_point("ACTIVATE_RUNS");	/* too late to fail */
 	return rc;
+}
+
+/* The disks are closed by that; what is committed is on them, or they are no copy any more. */
+static void devices_back(struct backup *b)
+{
+	netback_deactivate(b->w->netback);
+	if (b->replica && disk_replica_finish(b->replica))
+		b->current = false;
+	disk_replica_free(b->replica);
+	b->replica = NULL;
+	block_deactivate(b->w->block);
 }
 
 int backup_activate(struct backup *b, uint64_t term)
@@ -407,7 +462,7 @@ int backup_activate(struct backup *b, uint64_t term)
 	rc = bring_to_life(b, &m);
 	if (rc) {
 		stream_close(b, "activation");
-		netback_deactivate(w->netback);
+		devices_back(b);
 		worker_set_state(w, UNDERSTUDY__WORKER_STATE__WORKER_STANDBY, "activation failed");
 		return rc;
 	}
@@ -434,6 +489,7 @@ void backup_settle(struct worker *w)
 		return;
 	w->former = NULL;
 	netback_connected(w->netback);
+	block_connected(w->block);
 	/* An ordinary domain from now on, which `xl save` takes. A failure is logged. */
 	(void)part_memory_forget(w->domain, w->name);
 	domain_unmap(w->domain);
@@ -513,6 +569,7 @@ void backup_free(struct backup *b)
 	if (b->last)
 		epoch_free(b->last);
 	store_ahead_free(b->ahead);
+	disk_replica_free(b->replica);
 	free(b);
 }
 

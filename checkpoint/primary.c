@@ -4,6 +4,7 @@
 #include "checkpoint/engine.h"
 #include "checkpoint/job.h"
 #include "checkpoint/link.h"
+#include "checkpoint/part_disk.h"
 #include "checkpoint/part_memory.h"
 #include "checkpoint/part_net.h"
 #include "checkpoint/part_store.h"
@@ -51,6 +52,7 @@ struct primary {
 	struct engine engine;
 	struct part_memory memory;
 	struct part_store store;
+	struct part_disk disk;
 	struct part_net net;
 	struct part_verify *verify;	/* only when asked for */
 
@@ -111,6 +113,8 @@ void primary_free(struct primary *p)
 	if (!p)
 		return;
 	sender_end(p);
+	if (p->disk.log)
+		part_disk_ops.teardown(&p->disk.base);	/* the back end outlives us */
 	while (p->nr_free)
 		epoch_free(p->free_epochs[--p->nr_free]);
 	if (p->epoch_event)
@@ -188,6 +192,7 @@ static void primary_lost(struct primary *p, const char *cause)
 		if (worker_unpause(p->w))
 			abort();
 		netback_freeze(p->w->netback, false);
+		block_freeze(p->w->block, false);
 	}
 	lost.cause = why;
 	lost.last_committed = p->acked;
@@ -311,7 +316,7 @@ static void sync_progress(struct primary *p)
 	if (now - p->progress_us < SYNC_PROGRESS_MS * 1000ull)
 		return;
 	p->progress_us = now;
-	progress.pages_sent = p->sync_sent;
+	progress.pages_sent = p->sync_sent + p->disk.sync_bytes / DOMAIN_PAGE_SIZE;
 	progress.pages_total = p->sync_total;
 	progress.round = p->sync_round;
 	worker_send(p->w, PROGRESS, progress, &progress);
@@ -334,12 +339,17 @@ static int sync_next_round(struct primary *p)
 
 static int sync_fill(struct primary *p, struct epoch *e)
 {
-	if (e->number == 1) {
-		int rc = part_memory_sync_layout(&p->memory, e);
+	int rc;
 
+	if (e->number == 1) {
+		rc = part_memory_sync_layout(&p->memory, e);
 		if (rc)
 			return rc;
 	}
+	/* The disks first: they take longest, and what is written meanwhile follows in the same epochs. */
+	rc = part_disk_sync(&p->disk, e);
+	if (rc <= 0)
+		return rc;
 	if (!p->sync_round)
 		return part_memory_sync_all(&p->memory, &p->sync_from, SYNC_CHUNK_PAGES, e);
 	return part_memory_sync_marked(&p->memory, &p->sync_from, SYNC_CHUNK_PAGES, e);
@@ -419,8 +429,10 @@ static void acked(struct primary *p, const struct sender_report *r)
 			samples_add(&p->commit,
 				    (uint32_t)(now - p->captured_us[n % CAPTURED_TIMES]));
 	p->acked = r->number;
-	if (!p->first_number || r->number < p->first_number)
+	if (!p->first_number || r->number < p->first_number) {
+		part_disk_synced(&p->disk, r->number);
 		return;
+	}
 
 	p->w->epoch = r->number;
 	if (engine_commit(&p->engine, r->number)) {
@@ -501,8 +513,13 @@ static uint64_t gfn_of_grant(void *arg, uint32_t ref)
 static int ring_gfns(void *arg, uint64_t *gfn, size_t max)
 {
 	struct primary *p = arg;
+	int disk, net;
 
-	return netback_ring_gfns(p->w->netback, gfn_of_grant, p, gfn, max);
+	net = netback_ring_gfns(p->w->netback, gfn_of_grant, p, gfn, max);
+	if (net < 0)
+		return net;
+	disk = block_ring_gfns(p->w->block, gfn_of_grant, p, gfn + net, max - (size_t)net);
+	return disk < 0 ? disk : net + disk;
 }
 
 /* The order matters: the store ring is looked at once more behind its copy; output is released by the last one's commit. */
@@ -521,6 +538,11 @@ static int participants(struct primary *p)
 		.domid = w->domid,
 		.changed_hint = &w->store_changed,
 	};
+	p->disk = (struct part_disk){
+		.base.ops = &part_disk_ops,
+		.guest = p->guest,
+		.block = w->block,
+	};
 	p->net = (struct part_net){
 		.base.ops = &part_net_ops,
 		.netback = w->netback,
@@ -534,6 +556,7 @@ static int participants(struct primary *p)
 	en->part[en->nr++] = &p->store.base;
 	if (p->verify)
 		en->part[en->nr++] = part_verify_participant(p->verify);
+	en->part[en->nr++] = &p->disk.base;
 	en->part[en->nr++] = &p->net.base;
 	return 0;
 }
@@ -615,7 +638,7 @@ static void prepare_done(void *arg, int rc)
 		return;
 	}
 	domain_gfns(p->memory.domain, &nr);
-	p->sync_total = nr;
+	p->sync_total = nr + p->disk.sync_total_bytes / DOMAIN_PAGE_SIZE;
 	sync_step(p);
 }
 
@@ -698,6 +721,7 @@ int primary_resume(struct primary *p)
 		if (worker_unpause(p->w))
 			abort();	/* a successor lets it go (I5) */
 		netback_freeze(p->w->netback, false);
+		block_freeze(p->w->block, false);
 	}
 	if (finished)
 		worker_set_state(p->w, UNDERSTUDY__WORKER_STATE__WORKER_PROTECTED,

@@ -3,6 +3,7 @@
 #include "checkpoint/backup.h"
 #include "checkpoint/job.h"
 #include "checkpoint/link.h"
+#include "checkpoint/part_disk.h"
 #include "checkpoint/part_memory.h"
 #include "checkpoint/primary.h"
 #include "common/clock.h"
@@ -137,25 +138,12 @@ static uint64_t balloon_target_kib(struct worker *w)
 	return kib;
 }
 
-/* Their content is not replicated: a copy would run with another disk (I4). */
-static bool has_disks(struct worker *w)
-{
-	struct block_stats s;
-
-	block_stats(w->block, &s);
-	return s.disks > 0;
-}
-
 static int command_protect(struct worker *w, const Understudy__WorkerCommand *c, int fd)
 {
 	if (w->state != UNDERSTUDY__WORKER_STATE__WORKER_SERVING || w->primary)
 		return -EBUSY;
-	if (w->info.kind != DOMAIN_PVH || w->info.passthrough_devices)
+	if (w->info.kind != DOMAIN_PVH || w->info.passthrough_devices || part_disk_check(w->block, w->name))
 		return -EOPNOTSUPP;
-	if (has_disks(w)) {
-		log_err(w->name, "it has a disk; guests with disks are served, but not protected yet");
-		return -EOPNOTSUPP;
-	}
 	backup_settle(w);
 	w->target_kib = balloon_target_kib(w);
 	return primary_start(w, c->protect);

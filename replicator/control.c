@@ -133,7 +133,7 @@ static void tag_kind(void *arg, int status, const char *out, const char *err)
 	struct tag_run run = *(struct tag_run *)arg;
 	struct client *c = client_by_id(run.control, run.client);
 	const char *passthrough = strstr(out, "\"passthrough\": ");
-	const char *disks = strstr(out, "\"disks\": ");
+	const char *disks = strstr(out, "\"foreign_disks\": ");
 	const char *kind = strstr(out, "\"kind\": \"");
 	char name[16] = "";
 
@@ -161,10 +161,11 @@ static void tag_kind(void *arg, int status, const char *out, const char *err)
 			       run.tag.name);
 		return;
 	}
-	if (disks && atoi(disks + strlen("\"disks\": ")) > 0) {
+	if (disks && atoi(disks + strlen("\"foreign_disks\": ")) > 0) {
 		if (c)
 			answer(c, CODE(KIND_NOT_SUPPORTED),
-			       "%s has a disk; guests with disks cannot be protected yet", run.tag.name);
+			       "%s has a disk that QEMU serves; a file needs script=block in its disk = line",
+			       run.tag.name);
 		return;
 	}
 	if (guest_by_name(run.control->d, run.tag.name) ||

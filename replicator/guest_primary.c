@@ -473,10 +473,6 @@ static bool may_protect(struct guest *g)
 			      w->kind);
 		return false;
 	}
-	if (w->disks) {
-		guest_problem(g, "it has %u disk(s); guests with disks cannot be protected yet", w->disks);
-		return false;
-	}
 	if (!peer_up(g->d->peer)) {
 		guest_problem(g, "no session with the peer: %.200s", peer_problem(g->d->peer));
 		return false;

@@ -359,7 +359,7 @@ static int verb_kind(struct shell *s, char **arg)
 		[LIBXL_DOMAIN_TYPE_HVM] = "HVM",
 		[LIBXL_DOMAIN_TYPE_PVH] = "PVH",
 	};
-	int r, nr_pci = 0, nr_usb = 0, nr_disks = 0;
+	int r, nr_pci = 0, nr_usb = 0, nr_disks = 0, others = 0;
 	libxl_device_disk *disks;
 	libxl_domain_config config;
 	libxl_device_usbdev *usb;
@@ -382,9 +382,11 @@ static int verb_kind(struct shell *s, char **arg)
 	pci = libxl_device_pci_list(s->ctx, s->domid, &nr_pci);
 	usb = libxl_device_usbdev_list(s->ctx, s->domid, &nr_usb);
 	disks = libxl_device_disk_list(s->ctx, s->domid, &nr_disks);
-	r = printf("{\"domid\": %u, \"kind\": \"%s\", \"passthrough\": %d, \"disks\": %d, \"memory_kib\": %" PRIu64
+	for (int i = 0; i < nr_disks; i++)
+		others += disks[i].backend != LIBXL_DISK_BACKEND_PHY;
+	r = printf("{\"domid\": %u, \"kind\": \"%s\", \"passthrough\": %d, \"foreign_disks\": %d, \"memory_kib\": %" PRIu64
 		   ", \"vcpus\": %u, \"paused\": %s, \"uuid\": \"" LIBXL_UUID_FMT "\"}\n",
-		   s->domid, kind[type], nr_pci + nr_usb, nr_disks, info.current_memkb + info.outstanding_memkb,
+		   s->domid, kind[type], nr_pci + nr_usb, others, info.current_memkb + info.outstanding_memkb,
 		   info.vcpu_max_id + 1, info.paused ? "true" : "false", LIBXL_UUID_BYTES(info.uuid));
 	libxl_device_pci_list_free(pci, nr_pci);
 	libxl_device_usbdev_list_free(usb, nr_usb);
