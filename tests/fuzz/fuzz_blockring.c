@@ -1,4 +1,4 @@
-// sources: pvdrivers/block/queue.c pvdrivers/block/request.c pvdrivers/block/mark.c common/log.c common/fault.c
+// sources: pvdrivers/block/queue.c pvdrivers/block/request.c pvdrivers/block/mark.c
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A hostile front end of a disk. The input is a program: it writes anything anywhere into the ring, moves producers, puts requests
@@ -66,6 +66,11 @@ int grant_copy(struct grant *g, enum grant_direction direction, const struct gra
 	if (take(1) & 1)
 		scribble();
 	return world.bad_copies && nr && segments[0].ref == 7 ? -EFAULT : 0;
+}
+
+/* A line for each failed I/O would be most of the run. */
+void log_at(enum log_level level, const char *guest, const char *fmt, ...)
+{
 }
 
 int evtchn_notify(struct evtchn_port *p)
@@ -184,7 +189,6 @@ static void step(enum op op)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	log_open("fuzz", LOG_ERR - 1);
 	memset(&world, 0, sizeof(world));
 	world.at = data;
 	world.left = size;
