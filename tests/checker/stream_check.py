@@ -17,7 +17,7 @@ PAGE = 4096
 MAGIC = b"UNDRSTDY"
 WHOLE, MALFORMED, USAGE, TORN = range(4)
 
-EPOCH_BEGIN, PAGES, BLOB, EPOCH_END, HEARTBEAT, ACK, GOODBYE = range(1, 8)
+EPOCH_BEGIN, PAGES, BLOB, EPOCH_END, HEARTBEAT, ACK, GOODBYE, CHANGE = range(1, 9)
 RECORDS = {  # type: (name, shortest, longest); what a primary may send
     EPOCH_BEGIN: ("EPOCH_BEGIN", 40, 40),
     PAGES: ("PAGES", 16, 8 + 256 * (8 + PAGE)),
@@ -25,11 +25,15 @@ RECORDS = {  # type: (name, shortest, longest); what a primary may send
     EPOCH_END: ("EPOCH_END", 24, 24),
     HEARTBEAT: ("HEARTBEAT", 0, 0),
     GOODBYE: ("GOODBYE", 8, 208),
+    CHANGE: ("CHANGE", 24, 24 + (1 << 20)),
 }
 SYNC, FIRST, FINAL = 1, 2, 4
 ZERO, SAME, DELTA, LZ4, RAW = range(5)
 ENCODINGS = ("zero", "same", "delta", "lz4", "raw")
-BLOBS = (("context", 8 << 20), ("machine", 4 << 10), ("layout", 16 << 20), ("net", 64 << 10), ("store", 1 << 20))
+BLOBS = (("context", 8 << 20), ("machine", 4 << 10), ("layout", 16 << 20), ("net", 64 << 10), ("store", 1 << 20),
+         ("disks", 4 << 10))
+WRITE, DISCARD, FLUSH, ZEROES = range(4)
+CHANGES = ("write", "discard", "flush", "zero")
 GOODBYES = ("done", "protocol violated", "out of resources", "epoch could not be applied")
 
 
@@ -65,8 +69,7 @@ class Source:
 class Epoch:
     def __init__(self, number, payload):
         (self.term, self.captured_us, self.pause_us, self.flags, self.pages, self.blobs,
-         zero) = struct.unpack("<QQIIQII", payload)
-        need(zero == 0, "reserved bytes are not zero")
+         self.changes) = struct.unpack("<QQIIQII", payload)
         need(not self.flags & ~(SYNC | FIRST | FINAL), f"unknown epoch flags {self.flags:#x}")
         need(not self.flags & SYNC or self.flags == SYNC, "a sync epoch cannot be first or final")
         need(self.blobs <= len(BLOBS), f"{self.blobs} blobs announced")
@@ -74,6 +77,7 @@ class Epoch:
         self.hash = xxhash.xxh64(seed=0)
         self.hash.update(struct.pack("<Q", number) + payload)
         self.staged, self.nr_pages, self.nr_blobs, self.last_blob = {}, 0, 0, -1
+        self.nr_changes, self.changed = 0, [0] * len(CHANGES)
         self.encodings = [0] * len(ENCODINGS)
         self.blob_bytes = {}
 
@@ -114,16 +118,17 @@ class Checker:
         need(shortest <= length <= longest, f"length {length} is not in {shortest}..{longest}")
         if kind == EPOCH_BEGIN:
             need(self.epoch is None, f"out of order: epoch {self.epoch and self.epoch.number} is open")
-        elif kind in (PAGES, BLOB, EPOCH_END):
+        elif kind in (PAGES, BLOB, CHANGE, EPOCH_END):
             need(self.epoch is not None, "out of order: no epoch is open")
             need(kind != PAGES or self.epoch.last_blob < 0, "out of order: behind a BLOB")
+            need(kind not in (PAGES, BLOB) or not self.epoch.nr_changes, "out of order: behind a CHANGE")
         if kind != EPOCH_BEGIN:
             expected = self.epoch.number if self.epoch else self.last
             need(number == expected, f"names epoch {number} instead of {expected}")
         payload = self.source.take(length, f"the payload of {self.name}")
         padding = self.source.take(-length % 8, f"the padding of {self.name}")
         need(not any(padding), "padding is not zero")
-        {EPOCH_BEGIN: self.begin, PAGES: self.pages, BLOB: self.blob, EPOCH_END: self.end,
+        {EPOCH_BEGIN: self.begin, PAGES: self.pages, BLOB: self.blob, CHANGE: self.change, EPOCH_END: self.end,
          HEARTBEAT: lambda number, payload: None, GOODBYE: self.goodbye}[kind](number, payload)
         return True
 
@@ -196,10 +201,36 @@ class Checker:
         epoch.nr_blobs += 1
         epoch.blob_bytes[name] = len(content)
 
+    def change(self, number, payload):
+        epoch = self.epoch
+        devid, kind, encoding, offset, size = struct.unpack_from("<IHHQQ", payload)
+        data = payload[24:]
+        need(epoch.nr_changes < epoch.changes, "more changes than announced")
+        need(kind < len(CHANGES), f"unknown kind of change {kind}")
+        need(encoding < 2, f"unknown encoding {encoding} of a change")
+        need(offset % 512 == 0 and size % 512 == 0, f"{size} bytes at {offset}: not whole sectors")
+        need(offset + size < 1 << 64, f"{size} bytes at {offset}")
+        need((kind == FLUSH) == (size == 0) and (kind != FLUSH or offset == 0), f"{CHANGES[kind]} of {size} bytes at {offset}")
+        if kind != WRITE:
+            need(not data and not encoding, f"{CHANGES[kind]} with data")
+        else:
+            need(size <= 1 << 20, f"write of {size} bytes")
+            need(0 < len(data) < size if encoding else len(data) == size, f"{len(data)} bytes for a write of {size}")
+            if encoding:
+                try:
+                    data = lz4.block.decompress(data, uncompressed_size=size)
+                except lz4.block.LZ4BlockError as error:
+                    raise Malformed(f"change {epoch.nr_changes}: not an LZ4 block: {error}") from error
+                need(len(data) == size, f"change {epoch.nr_changes}: decodes to {len(data)} bytes")
+        epoch.hash.update(struct.pack("<QQQQ", devid, kind, offset, size) + data)
+        epoch.nr_changes += 1
+        epoch.changed[kind] += 1
+
     def end(self, number, payload):
         epoch = self.epoch
-        pages, blobs, zero, checksum = struct.unpack("<QIIQ", payload)
-        need(zero == 0, "reserved bytes are not zero")
+        pages, blobs, changes, checksum = struct.unpack("<QIIQ", payload)
+        need(changes == epoch.changes == epoch.nr_changes,
+             f"{changes} changes, announced {epoch.changes}, came {epoch.nr_changes}")
         need(pages == epoch.pages == epoch.nr_pages, f"{pages} pages, announced {epoch.pages}, came {epoch.nr_pages}")
         need(blobs == epoch.blobs == epoch.nr_blobs, f"{blobs} blobs, announced {epoch.blobs}, came {epoch.nr_blobs}")
         digest = epoch.hash.intdigest()
@@ -219,8 +250,9 @@ class Checker:
                         if epoch.flags & bit)
         pages = " ".join(f"{name} {n}" for name, n in zip(ENCODINGS, epoch.encodings) if n)
         blobs = " ".join(f"{name} {n}" for name, n in epoch.blob_bytes.items())
+        changes = "".join(f", {name} {n}" for name, n in zip(CHANGES, epoch.changed) if n)
         print(f"byte {self.source.at}: epoch {epoch.number}{flags}: paused {epoch.pause_us} us,"
-              f" {epoch.pages} pages ({pages}), blobs ({blobs})")
+              f" {epoch.pages} pages ({pages}), blobs ({blobs}){changes}")
 
     def goodbye(self, number, payload):
         cause, zero = struct.unpack_from("<II", payload)

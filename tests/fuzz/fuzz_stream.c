@@ -98,6 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		abort();
 	rc = fake_receiver_config(fd[1], FUZZ_PAGES);
 	rc.staged_pages_max = FUZZ_STAGED_MAX;
+	rc.staged_changes_bytes_max = 4 << 20;
 	shell_init(&shell, FUZZ_PAGES);
 	if (receiver_new(&rc, &fuzz_ops, &shell, &r))
 		abort();

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+enum { FAKE_FILL = 0x42 };
 enum { FAKE_PAGE = 4096, FAKE_TERM = 7, FAKE_PAGES_MAX = 4096, FAKE_STAGED_MAX = 8192 };
 #define FAKE_TOKEN UINT64_C(0x1122334455667788)
 
@@ -26,6 +27,7 @@ struct shell {
 	unsigned int epochs, blobs[EPOCH_BLOBS];
 	uint32_t flags;
 	int apply_error;
+	unsigned int changes, filled;
 };
 
 static inline void shell_init(struct shell *s, uint64_t pages)
@@ -61,6 +63,13 @@ static inline int shell_apply(void *arg, struct epoch *e)
 	}
 	for (i = 0; i < EPOCH_BLOBS; i++)
 		s->blobs[i] += e->blob[i].len > 0;
+	for (i = 0; i < e->nr_changes; i++) {
+		const struct block_change *c = &e->change[i];
+
+		s->changes++;
+		if (c->kind == BLOCK_WRITE && c->bytes == 4096)
+			s->filled += ((const uint8_t *)c->data)[4095] == FAKE_FILL;
+	}
 	s->applied = e->number;
 	s->flags = e->flags;
 	s->epochs++;
@@ -78,6 +87,7 @@ static inline struct receiver_config fake_receiver_config(int fd, uint64_t pages
 		.token = FAKE_TOKEN,
 		.gfn_limit = pages,
 		.staged_pages_max = FAKE_STAGED_MAX,
+		.staged_changes_bytes_max = 64 << 10,
 		.heartbeat_ms = 50,
 		.promise_ms = 1000,
 		.capture_fd = -1,
@@ -146,6 +156,28 @@ static inline void fake_dirty(uint8_t *page, enum fake_kind kind, uint64_t *seed
 }
 
 /* Dirties `nr` random pages of `memory` and captures them and some blobs as epoch `number`. */
+/* One of each kind; one write packs well, the other not at all. */
+static inline void fake_changes(struct epoch *e)
+{
+	static uint8_t packs[4096], raw[512];
+	const struct block_change c[] = {
+		{.devid = 51712, .kind = BLOCK_WRITE, .offset_bytes = 4096, .bytes = sizeof(packs), .data = packs},
+		{.devid = 51712, .kind = BLOCK_WRITE, .offset_bytes = 512, .bytes = sizeof(raw), .data = raw},
+		{.devid = 51728, .kind = BLOCK_DISCARD, .offset_bytes = 1 << 20, .bytes = 1 << 30},
+		{.devid = 51712, .kind = BLOCK_ZERO, .offset_bytes = 0, .bytes = 512},
+		{.devid = 51712, .kind = BLOCK_FLUSH},
+	};
+	uint64_t seed = 11;
+	size_t i;
+
+	for (i = 0; i < sizeof(raw); i++)
+		raw[i] = (uint8_t)fake_random(&seed);
+	memset(packs, FAKE_FILL, sizeof(packs));
+	for (i = 0; i < sizeof(c) / sizeof(c[0]); i++)
+		if (epoch_add_change(e, &c[i]))
+			abort();
+}
+
 static inline void fake_capture(struct epoch *e, uint8_t *memory, uint64_t pages, size_t nr,
 				uint64_t number, uint32_t flags, uint64_t *seed)
 {
@@ -168,6 +200,7 @@ static inline void fake_capture(struct epoch *e, uint8_t *memory, uint64_t pages
 	if (buf_add(&e->blob[BLOB_CONTEXT], &number, sizeof(number)) ||
 	    buf_add(&e->blob[BLOB_CONTEXT], "context", 5))
 		abort();
+	fake_changes(e);
 	if (number % 3 == 1 && buf_add(&e->blob[BLOB_STORE], "store of the guest", 18))
 		abort();
 }

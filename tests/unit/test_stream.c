@@ -155,6 +155,8 @@ static void test_epochs_arrive(void **state)
 	assert_int_equal(p.shell.blobs[BLOB_CONTEXT], 40);
 	assert_int_equal(p.shell.blobs[BLOB_STORE], 14);
 	assert_int_equal(p.shell.blobs[BLOB_NET], 0);
+	assert_int_equal(p.shell.changes, 40 * 5);
+	assert_int_equal(p.shell.filled, 40);
 	for (i = 0; i < PAGE_ENCODINGS; i++)
 		assert_true(p.by_encoding[i] > 0);
 	assert_true(p.promise_us > 0 && p.promise_us <= 1000 * 1000);

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "checkpoint/disk_apply.h"
+#include "checkpoint/disk_replica.h"
 #include "checkpoint/writelog.h"
 
 enum { SECTORS = 64, DISK_BYTES = SECTORS * 512, CHANGES = 40, ROUNDS = 300 };
@@ -77,6 +78,34 @@ static void epochs_stay_apart(void **state)
 	assert_null(writelog_epoch(l, 5));
 	assert_int_equal(writelog_epoch(l, 7)->change.bytes, 1024);
 	writelog_drop(l);
+	assert_int_equal(writelog_bytes(l), 0);
+	writelog_free(l);
+}
+
+/* Captured, not sent, captured again. */
+static void an_epoch_that_was_not_sent_gives_back(void **state)
+{
+	struct writelog *l;
+
+	assert_int_equal(writelog_new(1 << 20, NULL, NULL, &l), 0);
+	log_write(l, 1, false);
+	assert_int_equal(writelog_close(l, 5), 0);
+	log_write(l, 2, false);
+	assert_int_equal(writelog_close(l, 6), 0);
+	log_write(l, 3, false);
+	writelog_reopen(l, 5); /* not the last one: on its way */
+	writelog_reopen(l, 6);
+	log_write(l, 4, false);
+	assert_int_equal(writelog_close(l, 6), 0);
+	assert_int_equal(writelog_epoch(l, 5)->change.bytes, 512);
+	assert_null(writelog_epoch(l, 5)->next);
+	assert_int_equal(writelog_epoch(l, 6)->change.bytes, 1024);
+	assert_int_equal(writelog_epoch(l, 6)->next->change.bytes, 1536);
+	assert_int_equal(writelog_epoch(l, 6)->next->next->change.bytes, 2048);
+	writelog_reopen(l, 6);
+	assert_null(writelog_epoch(l, 6));
+	assert_int_equal(writelog_close(l, 6), 0);
+	writelog_commit(l, 6);
 	assert_int_equal(writelog_bytes(l), 0);
 	writelog_free(l);
 }
@@ -150,11 +179,62 @@ static void what_cannot_be_applied_is_an_error(void **state)
 	close(full);
 }
 
+/* Epochs one behind the other, and what a disk that cannot be written means. */
+static void a_replica_applies_in_order(void **state)
+{
+	uint8_t expected[DISK_BYTES], found[DISK_BYTES];
+	int fd = a_disk(expected), full = open("/dev/full", O_WRONLY);
+	struct block_disk disk[2] = {{.devid = 51712, .fd = fd, .bytes = DISK_BYTES},
+				     {.devid = 51728, .fd = full, .bytes = DISK_BYTES}};
+	struct block_change c;
+	struct disk_replica *r;
+	struct epoch *e;
+
+	assert_int_equal(epoch_new(1, &e), 0);
+	e->owns_data = true;
+	assert_int_equal(disk_replica_new("db1", disk, 2, &r), 0);
+	srand(2);
+	for (int n = 1; n <= 50; n++) {
+		for (int i = 0; i < 3; i++) {
+			c = a_change(expected, n + i);
+			assert_int_equal(epoch_add_change(e, &c), 0);
+		}
+		assert_int_equal(disk_replica_add(r, e), 0);
+		epoch_reset(e);
+	}
+	c = (struct block_change){.devid = 51712, .kind = BLOCK_ZERO, .offset_bytes = 512, .bytes = 512};
+	memset(expected + 512, 0, 512);
+	assert_int_equal(epoch_add_change(e, &c), 0);
+	assert_int_equal(disk_replica_add(r, e), 0);
+	epoch_reset(e);
+	assert_int_equal(disk_replica_finish(r), 0);
+	assert_int_equal(pread(fd, found, DISK_BYTES, 0), DISK_BYTES);
+	assert_memory_equal(found, expected, DISK_BYTES);
+
+	c = (struct block_change){.devid = 51712, .kind = BLOCK_DISCARD, .offset_bytes = DISK_BYTES, .bytes = 512};
+	assert_int_equal(epoch_add_change(e, &c), 0);
+	assert_int_equal(disk_replica_add(r, e), -EINVAL);
+	epoch_reset(e);
+	c = a_write(0, 1, 1);
+	c.devid = 51728;
+	assert_int_equal(epoch_add_change(e, &c), 0);
+	(void)disk_replica_add(r, e); /* it may have failed already */
+	epoch_reset(e);
+	assert_int_equal(disk_replica_finish(r), -ENOSPC);
+	assert_int_equal(disk_replica_add(r, e), -ENOSPC);
+	disk_replica_free(r);
+	epoch_free(e);
+	close(fd);
+	close(full);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_full_log_refuses_until_commit),
 		cmocka_unit_test(epochs_stay_apart),
+		cmocka_unit_test(an_epoch_that_was_not_sent_gives_back),
+		cmocka_unit_test(a_replica_applies_in_order),
 		cmocka_unit_test(overlaps_end_as_if_in_order),
 		cmocka_unit_test(what_cannot_be_applied_is_an_error),
 	};
