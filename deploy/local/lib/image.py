@@ -25,7 +25,7 @@ SOURCES = [
     f"deb {MIRROR}/debian-security bookworm-security main",
 ]
 BUILD_LIMIT_S = 900
-GUEST_PROGRAMS = ["dirtyloop", "oracle", "clockwatch"]
+GUEST_PROGRAMS = ["dirtyloop", "oracle", "clockwatch", "diskchurn"]
 
 
 class Failure(Exception):
@@ -192,7 +192,7 @@ def _build_guest(out, base, source, programs):
     entries["init"] = os.path.join(source, "init")
     for name in GUEST_PROGRAMS:
         binary = os.path.join(out, name)
-        r = subprocess.run(["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-static", "-pthread",
+        r = subprocess.run(["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-static", "-pthread",
                             "-o", binary, os.path.join(programs, name + ".c")], check=False)
         if r.returncode != 0:
             raise Failure(f"guest: {name}.c does not compile")

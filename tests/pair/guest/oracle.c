@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * oracle: a server whose whole state is in memory and can be checked from outside. What it answered
- * it must still know after a failover.
+ * oracle [DEVICE]: a server whose whole state is in memory and can be checked from outside. What it answered
+ * it must still know after a failover. With DEVICE, tokens are written there and flushed before they are answered,
+ * and `dump` tells what is read from there; where memory says another thing, that is an error.
  *
  * TCP port 7002, one command a line:
  *   put TOKEN     appends TOKEN (1 to 31 characters) to the state; answers "INDEX TOKEN", INDEX
@@ -10,6 +11,8 @@
  *   count         answers the number of tokens
  *   dump          answers every "INDEX TOKEN", then "end COUNT"
  */
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lineserver.h"
@@ -18,6 +21,8 @@ enum {
 	PORT = 7002,
 	TOKEN_BYTES = 32,
 	TOKENS = 1 << 20, /* 32 MiB of address space; pages are touched as tokens arrive */
+	RECORD_BYTES = 4096, /* on the disk; record 0 has the count, record N token N */
+	DISK_TOKENS = 8000,
 };
 
 struct state {
@@ -27,6 +32,43 @@ struct state {
 };
 
 static struct state state = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static int disk = -1;
+
+static bool disk_write(unsigned int record, const char *text)
+{
+	static char buffer[RECORD_BYTES] __attribute__((aligned(RECORD_BYTES)));
+
+	memset(buffer, 0, sizeof(buffer));
+	strcpy(buffer, text);
+	return pwrite(disk, buffer, RECORD_BYTES, (off_t)record * RECORD_BYTES) == RECORD_BYTES;
+}
+
+/* The token, then the count over the last one: two writes of which the second is overlapped by the next token's. */
+static bool keep(unsigned int index, const char *token)
+{
+	char number[16];
+
+	if (disk < 0)
+		return true;
+	snprintf(number, sizeof(number), "%u", index);
+	return index < DISK_TOKENS && disk_write(index, token) && disk_write(0, number) && !fdatasync(disk);
+}
+
+/* Memory's answer, or what the disk says against it. */
+static const char *kept(unsigned int record, const char *expected)
+{
+	static char buffer[RECORD_BYTES] __attribute__((aligned(RECORD_BYTES)));
+	static char error[2 * TOKEN_BYTES + 32];
+
+	if (disk < 0)
+		return expected;
+	if (pread(disk, buffer, RECORD_BYTES, (off_t)record * RECORD_BYTES) != RECORD_BYTES)
+		return "unreadable";
+	if (!strcmp(buffer, expected))
+		return expected;
+	snprintf(error, sizeof(error), "disk-%.*s-memory-%s", TOKEN_BYTES, buffer, expected);
+	return error;
+}
 
 static void put(const char *token, struct line_client *client)
 {
@@ -36,7 +78,7 @@ static void put(const char *token, struct line_client *client)
 
 	if (length > 0 && length < TOKEN_BYTES) {
 		pthread_mutex_lock(&state.lock);
-		if (state.count < TOKENS) {
+		if (state.count < TOKENS && keep(state.count + 1, token)) {
 			memcpy(state.tokens[state.count], token, length + 1);
 			index = ++state.count;
 		}
@@ -45,7 +87,7 @@ static void put(const char *token, struct line_client *client)
 	if (index > 0)
 		snprintf(answer, sizeof(answer), "%u %s\n", index, token);
 	else
-		snprintf(answer, sizeof(answer), "error: token too long, or too many\n");
+		snprintf(answer, sizeof(answer), "error: token too long, too many, or not written\n");
 	line_send(client, answer, strlen(answer));
 }
 
@@ -72,20 +114,28 @@ static unsigned int count(void)
 
 static void dump(struct line_client *client)
 {
-	unsigned int total = count();
-	char answer[1 << 15];
+	char answer[1 << 15], number[16];
+	unsigned int total;
 	size_t used = 0;
 
+	/* With a disk, nothing may be put meanwhile: the records are compared with memory. */
+	if (disk >= 0)
+		pthread_mutex_lock(&state.lock);
+	total = disk >= 0 ? state.count : count();
+	snprintf(number, sizeof(number), "%u", total);
 	/* Tokens are only appended: what is below `total` stays as it is. */
 	for (unsigned int index = 1; index <= total; index++) {
 		used += (size_t)snprintf(answer + used, sizeof(answer) - used, "%u %s\n", index,
-					 state.tokens[index - 1]);
-		if (sizeof(answer) - used < 2 * TOKEN_BYTES) {
+					 kept(index, state.tokens[index - 1]));
+		if (sizeof(answer) - used < 4 * TOKEN_BYTES) {
 			line_send(client, answer, used);
 			used = 0;
 		}
 	}
-	used += (size_t)snprintf(answer + used, sizeof(answer) - used, "end %u\n", total);
+	used += (size_t)snprintf(answer + used, sizeof(answer) - used, "end %s\n",
+				 total ? kept(0, number) : number);
+	if (disk >= 0)
+		pthread_mutex_unlock(&state.lock);
 	line_send(client, answer, used);
 }
 
@@ -111,7 +161,14 @@ static void answer_line(void *context, const char *line, struct line_client *cli
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1) {
+		disk = open(argv[1], O_RDWR | O_DIRECT | O_CLOEXEC);
+		if (disk < 0) {
+			perror(argv[1]);
+			return 1;
+		}
+	}
 	return line_serve(PORT, answer_line, NULL);
 }

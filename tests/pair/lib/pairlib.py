@@ -95,6 +95,7 @@ GUESTS = {
     "redis1-smp": Guest("redis1", 11, "/guest/redis1-smp.cfg"),
     "redis2": Guest("redis2", 12, "/guest/redis2.cfg"),
     "small": Guest("small", 13, "/guest/small.cfg"),
+    "disk1": Guest("disk1", 14, "/guest/disk1.cfg"),
 }
 
 
@@ -299,7 +300,7 @@ class Pair:
         self.ssh(zone, f"sed 's/ \\({unused}\\)//g' {guest.cfg} > {cfg}; "
                        f"xl create -q {cfg} {shlex.quote(extra) if extra else ''}",
                  limit=GUEST_BOOT_LIMIT_S)
-        port = 7002 if key == "small" else 6379
+        port = 6379 if key.startswith("redis") else 7002
         wait_for(f"{guest.name} in zone {zone} answers on port {port}", GUEST_BOOT_LIMIT_S,
                  lambda: self.answers(guest, port), poll_s=0.5)
         return guest

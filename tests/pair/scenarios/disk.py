@@ -1,0 +1,92 @@
+"""Disks: what the guest saw written is there, whatever became of its worker or its zone (I4, I5)."""
+
+import re
+import time
+
+from pairlib import require, wait_for
+from scenario import chance, parameter, scenario
+
+IMAGE = "/var/lib/guests/disk1.img"
+IMAGE_MIB = 64
+CHURN_PORT = 7004
+CHURN_WRITES = 100      # seen before a fault, and after it
+CHURN_LIMIT_S = 90
+WORKER_KILLS = 3
+
+
+def blank(pair):
+    """An empty disk in both zones that a power-off of the zone does not take away."""
+    for zone in "ab":
+        pair.ssh(zone, f"mkdir -p {IMAGE.rsplit('/', 1)[0]}; rm -f {IMAGE}; truncate -s {IMAGE_MIB}M {IMAGE}; sync")
+
+
+def churned(pair, guest):
+    """(writes, reads) of the guest's diskchurn, which has found no sector that differs from its memory."""
+    line = pair.guest_line(guest, CHURN_PORT, "check")
+    found = re.match(r"writes (\d+) reads (\d+) errors (\d+) ?(.*)", line)
+    require(found, f"diskchurn says {line!r}")
+    writes, reads, errors = (int(found[n]) for n in (1, 2, 3))
+    require(errors == 0, f"diskchurn: {errors} errors after {writes} writes and {reads} reads, first: {found[4]}")
+    return writes, reads
+
+
+def wait_churned(pair, guest, more=CHURN_WRITES):
+    before = churned(pair, guest)[0]
+
+    def probe():
+        now = churned(pair, guest)
+        return now if now[0] >= before + more else f"{now[0] - before} of {more} writes"
+    return wait_for(f"diskchurn of {guest.name} goes on", CHURN_LIMIT_S, probe, poll_s=2)
+
+
+def with_disk(pair):
+    pair.clean()
+    blank(pair)
+    return pair.create("disk1", "a")
+
+
+@scenario("disk", 400)
+def disk(pair):
+    """A disk through plain `xl create`; its worker is killed in the middle of I/O: no error, nothing lost or torn (I5)."""
+    guest = with_disk(pair)
+    require("vbd" in pair.ssh("a", "xenstore-ls /local/domain/0/backend"), "the guest has no vbd")
+    require("blkback" not in pair.ssh("a", "cat /proc/modules"), "the kernel's back end is loaded")
+    oracle = pair.oracle(guest)
+    wait_churned(pair, guest)
+    for _ in range(WORKER_KILLS):
+        pid = pair.worker_pid("a", guest.name) or int(pair.ssh("a", "pgrep -x understudy-work | head -n 1"))
+        pair.ssh("a", f"kill -9 {pid}")
+        wait_churned(pair, guest)
+    verdict = oracle.stop()
+    writes, reads = churned(pair, guest)
+    pair.ssh("a", f"xl shutdown -w {guest.name}", limit=60)
+    left = pair.ssh("a", "xenstore-ls /local/domain/0/backend/vbd 2> /dev/null || true").strip()
+    require(not left, f"a vbd is left: {left[:200]}")
+    return f"{WORKER_KILLS} kills; {writes} writes and {reads} reads as they must be; {verdict['answered']} answers on the disk"
+
+
+@scenario("disk-poweroff", 1800)
+def disk_poweroff(pair):
+    """Power off under writes: memory and disk are those of one moment, and every answered write is there (I4)."""
+    count = parameter("UNDERSTUDY_DISK_POWEROFFS", 4)
+    rng = chance(pair, "power-off moments")
+    guest = with_disk(pair)
+    pair.tag("a", guest.name)
+    pair.wait_protected("a", guest.name)
+    oracle, home = pair.oracle(guest), "a"
+    for number in range(1, count + 1):
+        wait_churned(pair, guest, CHURN_WRITES // 4)
+        time.sleep(rng.uniform(0.0, 2.0))
+        pair.kill(home)
+        lost, home = home, "b" if home == "a" else "a"
+        pair.wait_runs(home, guest.name)
+        wait_churned(pair, guest)
+        verdict = oracle.verify(least=number)
+        writes, reads = churned(pair, guest)
+        pair.say(f"power-off {number} of {count}: {verdict['answered']} answers on the disk; {writes} writes and "
+                 f"{reads} reads as they must be")
+        if number < count:
+            pair.start(lost)
+            pair.wait_protected(home, guest.name)
+    verdict = oracle.stop()
+    return f"{count} power-offs, {verdict['answered']} answers, 0 lost; {writes} writes and {reads} reads as they must be"
