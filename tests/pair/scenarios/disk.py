@@ -1,9 +1,15 @@
 """Disks: what the guest saw written is there, whatever became of its worker or its zone (I4, I5)."""
 
+import glob
+import hashlib
+import os
 import re
+import subprocess
+import sys
+import tempfile
 import time
 
-from pairlib import require, wait_for
+from pairlib import REPO, require, wait_for
 from scenario import chance, parameter, scenario
 
 IMAGE = "/var/lib/guests/disk1.img"
@@ -12,6 +18,12 @@ CHURN_PORT = 7004
 CHURN_WRITES = 100      # seen before a fault, and after it
 CHURN_LIMIT_S = 90
 WORKER_KILLS = 3
+CAPTURE = "/var/lib/guests/capture"     # of the stream, in zone b
+COPY = "/var/lib/guests/at-activation.img"
+CHECKER = os.path.join(REPO, "tests", "checker", "stream_check.py")
+XVDA = 51712            # the vbd's number
+HOLD_MS = 12000         # an activation stands still while its disk is copied
+PULL_LIMIT_S = 180
 
 
 def blank(pair):
@@ -39,8 +51,9 @@ def wait_churned(pair, guest, more=CHURN_WRITES):
     return wait_for(f"diskchurn of {guest.name} goes on", CHURN_LIMIT_S, probe, poll_s=2)
 
 
-def with_disk(pair):
-    pair.clean()
+def with_disk(pair, clean=True):
+    if clean:
+        pair.clean()
     blank(pair)
     return pair.create("disk1", "a")
 
@@ -90,3 +103,52 @@ def disk_poweroff(pair):
             pair.wait_protected(home, guest.name)
     verdict = oracle.stop()
     return f"{count} power-offs, {verdict['answered']} answers, 0 lost; {writes} writes and {reads} reads as they must be"
+
+
+def digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replayed(pair, folder):
+    """The disk's copy and what an independent reader of the captured stream makes of it: their paths."""
+    pair.tool("pull", "b", CAPTURE, COPY, folder, limit=PULL_LIMIT_S)
+    streams = sorted(glob.glob(os.path.join(folder, "capture", "*.stream")), key=os.path.getsize)
+    require(streams, "no stream was captured")
+    r = subprocess.run([sys.executable, CHECKER, streams[-1], "--disks", os.path.join(folder, "replay")],
+                       capture_output=True, text=True, timeout=PULL_LIMIT_S, check=False)
+    # The power went off in the middle of the stream: 3 says so of the last epoch, which does not count.
+    require(r.returncode in (0, 3), f"stream_check.py: exit {r.returncode}: {(r.stdout + r.stderr).strip()[-300:]}")
+    replay = os.path.join(folder, f"replay.{XVDA}")
+    os.truncate(replay, IMAGE_MIB << 20)    # a hole at the end is not in the stream
+    return os.path.join(folder, os.path.basename(COPY)), replay
+
+
+@scenario("disk-replay", 600)
+def disk_replay(pair):
+    """As it activates, the backup's disk equals an independent replay of the stream up to the committed epoch, byte for byte."""
+    pair.clean()
+    pair.ssh("b", f"rm -rf {CAPTURE} {COPY}; mkdir -p {CAPTURE}")
+    pair.configure("b", environment=f"Environment=UNDERSTUDY_CAPTURE={CAPTURE}")
+    try:
+        guest = with_disk(pair, clean=False)
+        pair.tag("a", guest.name)
+        pair.wait_protected("a", guest.name)
+        oracle = pair.oracle(guest)
+        wait_churned(pair, guest)
+        pair.arm("b", guest.name, f"ACTIVATE_NET:sleep={HOLD_MS}")
+        pair.kill("a")
+        # Time-out and activation are far shorter than this; from then on nothing touches the disk until the fault point is left.
+        time.sleep(HOLD_MS / 3000)
+        pair.ssh("b", f"cp --sparse=always {IMAGE} {COPY}", limit=HOLD_MS / 2000)
+        running = pair.guest_status("b", guest.name)["state"]
+        require("activat" in running, f"zone b is {running!r}, not in the middle of activating")
+        pair.wait_runs("b", guest.name)
+        wait_churned(pair, guest)
+        verdict = oracle.stop()
+        with tempfile.TemporaryDirectory() as folder:
+            copy, replay = replayed(pair, folder)
+            require(digest(copy) == digest(replay), "the disk differs from the stream's replay")
+        return f"{IMAGE_MIB} MiB equal; {verdict['answered']} answers on the disk, 0 lost"
+    finally:
+        pair.clean()
