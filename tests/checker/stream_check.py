@@ -77,7 +77,7 @@ class Epoch:
         self.hash = xxhash.xxh64(seed=0)
         self.hash.update(struct.pack("<Q", number) + payload)
         self.staged, self.nr_pages, self.nr_blobs, self.last_blob = {}, 0, 0, -1
-        self.nr_changes, self.changed = 0, [0] * len(CHANGES)
+        self.nr_changes, self.changed, self.todo = 0, [0] * len(CHANGES), []
         self.encodings = [0] * len(ENCODINGS)
         self.blob_bytes = {}
 
@@ -86,6 +86,7 @@ class Checker:
     def __init__(self, source, args):
         self.source, self.args = source, args
         self.memory = {}                  # gfn: page, as of the last whole epoch
+        self.disks = {}                   # vbd: file, likewise
         self.epoch = None                 # the open one
         self.last = 0                     # number of the last whole one
         self.whole = self.committed = 0
@@ -225,6 +226,22 @@ class Checker:
         epoch.hash.update(struct.pack("<QQQQ", devid, kind, offset, size) + data)
         epoch.nr_changes += 1
         epoch.changed[kind] += 1
+        if self.args.disks:
+            epoch.todo.append((devid, kind, offset, size, data))
+
+    def apply(self, devid, kind, offset, size, data):
+        """One after the other, as the guest was answered. What was discarded is read as zeroes."""
+        if kind == FLUSH:
+            return
+        if devid not in self.disks:
+            self.disks[devid] = open(f"{self.args.disks}.{devid}", "wb")
+        disk = self.disks[devid]
+        disk.seek(offset)
+        while size:
+            part = data if kind == WRITE else bytes(min(size, 1 << 20))
+            disk.write(part)
+            size -= len(part)
+        disk.flush()
 
     def end(self, number, payload):
         epoch = self.epoch
@@ -236,6 +253,8 @@ class Checker:
         digest = epoch.hash.intdigest()
         need(checksum == digest, f"checksum {checksum:016x}, computed {digest:016x}")
         self.memory.update(epoch.staged)
+        for change in epoch.todo:
+            self.apply(*change)
         self.last = number
         self.whole += 1
         if not epoch.flags & SYNC:
@@ -288,6 +307,7 @@ def arguments():
     parser.add_argument("stream", type=argparse.FileType("rb"))
     parser.add_argument("--list", action="store_true", help="one line per epoch")
     parser.add_argument("--image", metavar="OUT", help="the memory after the last whole epoch, as (gfn, page)")
+    parser.add_argument("--disks", metavar="OUT", help="the disks after the last whole epoch, each in OUT.DEVID")
     parser.add_argument("--uuid", type=uuid.UUID, help="of the guest expected")
     parser.add_argument("--term", type=number)
     parser.add_argument("--token", type=number)
