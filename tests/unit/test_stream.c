@@ -779,7 +779,7 @@ static void run_liar(const uint8_t *bytes, size_t len, int want)
 	sc.timeout_ms = 2000;
 	assert_int_equal(sender_new(&sc, &s), 0);
 	stream_answer_put(answer,
-			  &(struct stream_answer){STREAM_VERSION, STREAM_ACCEPTED, 0, FAKE_TERM});
+			  &(struct stream_answer){STREAM_VERSION, STREAM_ACCEPTED, STREAM_FEATURES, FAKE_TERM});
 	assert_int_equal(write(fd[1], answer, sizeof(answer)), sizeof(answer));
 	e = make_epoch(&p, 5, EPOCH_FIRST, 2);
 	assert_int_equal(sender_submit(s, e), 0);
