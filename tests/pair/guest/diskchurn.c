@@ -22,7 +22,7 @@ enum {
 	REQUEST_SECTORS_MAX = 128,
 	FLUSH_IN = 16,
 	READ_IN = 3,
-	PAUSE_US = 20000,
+	PAUSE_US = 100000,
 };
 
 struct sector {
