@@ -166,6 +166,16 @@ static enum verdict check_netback(struct check *c)
 	return GOOD;
 }
 
+static enum verdict check_blkback(struct check *c)
+{
+	if (!access("/sys/module/xen_blkback", F_OK)) {
+		detail(c, "the kernel's xen-blkback is loaded and would serve the disks itself");
+		return BAD;
+	}
+	detail(c, "not loaded");
+	return GOOD;
+}
+
 static enum verdict check_clock(struct check *c)
 {
 	struct timex t = {0};
@@ -246,6 +256,8 @@ static const struct {
 	 "install the xenstored of this project (make hypervisor) and reboot"},
 	{"xen-netback", check_netback,
 	 "echo 'blacklist xen-netback' > /etc/modprobe.d/understudy.conf; reboot"},
+	{"xen-blkback", check_blkback,
+	 "echo 'blacklist xen-blkback' >> /etc/modprobe.d/understudy.conf; reboot"},
 	{"clock", check_clock, "install chrony or systemd-timesyncd"},
 	{"understudyd", check_daemon, "systemctl start understudyd; journalctl -u understudyd"},
 	{"peer", check_peer,
