@@ -38,7 +38,7 @@ BINARIES := $(if $(filter checkpoint/%,$(PROGRAMS)),$(WORKER)) $(if $(filter rep
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: bench-programs check check-fast demo all man unit fuzz tidy clean install deb hypervisor help
+.PHONY: bench-programs check check-fast model demo all man unit fuzz tidy clean install deb hypervisor help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -129,6 +129,9 @@ hypervisor:	## build our Xen and xenstored (.deb in build/hypervisor)
 
 check:	## all tests, the pair included; installs what is missing
 	$(Q)tests/check
+
+model:	## check the model of lease and activation, exhaustively within its bounds
+	$(Q)tests/model/run
 
 check-fast:	## the tests that need no pair, in under three minutes
 	$(Q)tests/check --fast

@@ -51,6 +51,7 @@ packages_of() {
 			clang libclang-rt-14-dev	# fuzz targets
 			python3 python3-lz4 python3-xxhash python3-crcmod	# the independent stream checker
 			shellcheck pyflakes3		# scripts
+			spin				# the model of lease and activation
 		END
 		;;
 	*)
