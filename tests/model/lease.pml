@@ -326,7 +326,9 @@ inline prepare(x)
 		if :: h[x].open -> give_up(x) :: else fi;
 		if :: h[x].role == PRIMARY -> destroy(x) :: else fi;
 		h[x].role = BACKUP; h[x].term = h[from].term;
-		h[x].whole = 0; h[x].torn = 0; h[x].copy = 0; h[x].mine = 0;
+		/* The promise binds on; the record is to be read anew. */
+		h[x].whole = 0; h[x].torn = 0; h[x].copy = 0; h[x].mine = 0; h[x].known = 0; h[x].current = 0; h[x].wait = 0;
+		h[x].record_term = 0;
 		to_backup = 0; to_primary = PREPARED
 	fi
 }
