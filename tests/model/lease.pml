@@ -168,8 +168,8 @@ inline fault()
 		faults++;
 		select(length : 1 .. OUTAGE);
 		if
-		:: crash(0); h[0].down = length
-		:: crash(1); h[1].down = length
+		:: true -> crash(0); h[0].down = length
+		:: true -> crash(1); h[1].down = length
 		:: h[0].cut = length
 		:: h[1].cut = length
 		:: h[0].cut = length; h[1].cut = length		/* the witness is out */
@@ -272,7 +272,8 @@ inline answered_primary(x)
 #ifdef M_RESUME_LOST
 		RAISE(h[x].right, HELD(TTL)); h[x].asked_for = 0; h[x].known = 0
 #else
-		destroy(x)
+		destroy(x);				/* what is under way could as well have arrived before */
+		if :: connected && from == x -> disconnect() :: else fi
 #endif
 	fi
 }
