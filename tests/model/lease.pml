@@ -437,8 +437,10 @@ proctype runs(bit x)
 	/* its record */
 	:: atomic { h[x].role == PRIMARY && UP(x) && !h[x].open && !h[x].known && ONCE(x) -> ask(x, READ); DONE }
 	:: atomic { h[x].role == PRIMARY && UP(x) && !h[x].open && h[x].known && ONCE(x) && MAY_JOIN(x) -> join(x); I2; DONE }
+#ifndef M_NEVER_ALONE
 	:: atomic { h[x].role == PRIMARY && UP(x) && !h[x].open && h[x].known && ONCE(x) && h[x].mode == HOLDING ->
 		ask(x, WRITE_FALSE); h[x].asked_for = HELD(TTL); DONE }
+#endif
 	/* as a backup */
 	:: atomic { connected && from != x && to_backup != 0 && to_primary == 0 -> received(x); I2; DONE }
 	:: atomic { h[x].role == BACKUP && UP(x) && h[x].whole && !h[x].open && ONCE(x) && SUSPECTS(x) && !h[x].mine &&
