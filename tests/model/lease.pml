@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Who runs a guest and lets its output out: two hosts, a witness, one guest, a client. README.md says what is modelled and
- * how time is. LIVE chooses the configuration in which it must get protected again; M_* are mutations, each breaks one rule.
+ * how time is. LIVE chooses the configuration in which it must get protected again.
  */
 #ifndef EPOCHS
 #define EPOCHS 4		/* the guest runs epochs 1..EPOCHS */
@@ -19,19 +19,39 @@
 #define DRIFT 1			/* by how much any one measured length may be wrong */
 #define MARGIN 1		/* by how much the act may come later than the look at the clock */
 
+/*
+ * Mutations: each breaks one rule. pan takes the number from its environment, spin from -DMUTATION. `hidden` keeps it out of
+ * the states: it is constant throughout a search.
+ */
+#define M_NO_PROMISE 1			/* activate while the promise lasts */
+#define M_EARLY_RELEASE 2		/* release before the acknowledgement */
+#define M_SKIP_CURRENT 3		/* go on without the backup, without backup_current = false */
+#define M_NOT_CURRENT 4			/* claim whatever backup_current says */
+#define M_NO_LEASE 5			/* activate without the lease */
+#define M_NO_CAS 6			/* write the claim over any revision */
+#define M_SAME_TERM 7			/* activate without a new term */
+#define M_PROMISE_FROM_RECEIPT 8	/* count the promise from its receipt */
+#define M_LEASE_FROM_RECEIPT 9		/* count the lease from the answer */
+#define M_NO_DRIFT_HOLDER 10		/* the holder ignores drift */
+#define M_NO_DRIFT_CLAIMER 11		/* the claimer ignores drift */
+#define M_NO_MARGIN 12			/* the holder ignores the time from look to act */
+#define M_RESUME_LOST 13		/* resume an incarnation whose term was lost */
+#define M_JOIN_EARLY 14			/* backup_current = true before the first whole epoch */
+#define M_PASS_JOINING 15		/* let output pass while the first epoch is under way */
+#define M_ALONE_BY_READ 16		/* take a read for a write of backup_current = false */
+#define M_BASELINE_CURRENT 17		/* begin a baseline while the record calls the copy current */
+#define M_FORGET_PROMISE 18		/* a restarted daemon forgets what was promised */
+#define M_TORN 19			/* apply an epoch before it is whole */
+#define M_NEVER_ALONE 20		/* do not go on without the backup (LIVE) */
+#ifndef MUTATION
+#define MUTATION 0
+#endif
+hidden byte mutation = MUTATION;
+#define IS(m) (mutation == m)
+
 /* R-drift, R-margin: what the holder may use of a length, what the claimer waits; then what each clock makes of it. */
-#ifdef M_NO_DRIFT_HOLDER
-#define LEAST(l) ((l) - MARGIN)
-#elif defined(M_NO_MARGIN)
-#define LEAST(l) ((l) - DRIFT)
-#else
-#define LEAST(l) ((l) - DRIFT - MARGIN)
-#endif
-#ifdef M_NO_DRIFT_CLAIMER
-#define MOST(l) (l)
-#else
-#define MOST(l) ((l) + DRIFT)
-#endif
+#define LEAST(l) ((l) - (IS(M_NO_DRIFT_HOLDER) -> 0 : DRIFT) - (IS(M_NO_MARGIN) -> 0 : MARGIN))
+#define MOST(l) ((l) + (IS(M_NO_DRIFT_CLAIMER) -> 0 : DRIFT))
 #define HELD(l) (LEAST(l) + DRIFT + MARGIN)	/* slow clock, late act */
 #define WAITED(l) (MOST(l) - DRIFT)		/* fast clock */
 
@@ -94,6 +114,7 @@ byte faults, cut_link;		/* LIVE */
 #define REACHED(x) (h[x].cut == 0 && h[x].down == 0)
 #define LINK (cut_link == 0 && h[0].down == 0 && h[1].down == 0)
 #define ONCE(x) (!h[x].asked)
+#define STEP atomic
 #define DONE fault()
 #define SUSPECTS(x) (!connected)
 #define ROOM(x) true
@@ -102,6 +123,7 @@ byte faults, cut_link;		/* LIVE */
 #define REACHED(x) true
 #define LINK true
 #define ONCE(x) true
+#define STEP d_step			/* the same states, sooner; nothing in it may choose: give_up() does */
 #define DONE skip
 #define SUSPECTS(x) true
 #define ROOM(x) (h[x].epoch < EPOCHS)
@@ -150,11 +172,8 @@ inline daemon_crash(x)
 	give_up(x); h[x].right = 0; h[x].promise_for = 0;
 	h[x].mine = 0; h[x].current = 0; h[x].record_term = 0; h[x].wait = 0;
 	if
-#ifndef M_FORGET_PROMISE
-	:: h[x].role == BACKUP && h[x].whole -> h[x].bound = WAITED(PROMISE)
-#else
-	:: h[x].role == BACKUP -> h[x].bound = 0
-#endif
+	:: !IS(M_FORGET_PROMISE) && h[x].role == BACKUP && h[x].whole -> h[x].bound = WAITED(PROMISE)
+	:: IS(M_FORGET_PROMISE) && h[x].role == BACKUP -> h[x].bound = 0
 	:: else
 	fi
 }
@@ -193,21 +212,17 @@ inline new_revision()
 	h[1].known = 0; h[1].request_fits = 0; h[1].late_fits = 0; h[1].answer_fits = 0
 }
 
+#define NEXT(term) (IS(M_SAME_TERM) -> (term) : (term) + 1)
+
 inline perform(x, kind, fits, result)
 {
 	result = READ;
 	if
 	:: kind == WRITE_TRUE && fits -> current = 1; new_revision(); result = kind
 	:: kind == WRITE_FALSE && fits -> current = 0; new_revision(); result = kind
-#ifdef M_NO_CAS
-	:: kind == CLAIM ->
-#else
-	:: kind == CLAIM && fits ->			/* R-cas */
-#endif
+	:: kind == CLAIM && (fits || IS(M_NO_CAS)) ->	/* R-cas */
 		holder = x; current = 0; new_revision(); result = kind;
-#ifndef M_SAME_TERM
-		record_term++;				/* R-term */
-#endif
+		record_term = NEXT(record_term)		/* R-term */
 	:: else
 	fi
 }
@@ -247,34 +262,28 @@ inline destroy(x)
 	forget_primary(x); h[x].role = NONE; h[x].term = 0
 }
 
+#define STILL_MINE(x) (h[x].answer_holder == x && h[x].answer_term == h[x].term)
+
 inline answered_primary(x)
 {
 	if
-	:: h[x].answer_holder == x && h[x].answer_term == h[x].term ->
+	:: STILL_MINE(x) ->
 		h[x].known = h[x].answer_fits;
 		if
 		:: h[x].answer == WRITE_TRUE ->
-#ifdef M_LEASE_FROM_RECEIPT
-			RAISE(h[x].right, HELD(TTL));
-#else
-			RAISE(h[x].right, h[x].asked_for);	/* R-from-sending */
-#endif
+			RAISE(h[x].right, (IS(M_LEASE_FROM_RECEIPT) -> HELD(TTL) : h[x].asked_for));	/* R-from-sending */
 			if :: h[x].mode == JOINING -> h[x].mode = PROTECTED :: else fi
 		:: h[x].answer == WRITE_FALSE && h[x].mode == HOLDING -> h[x].alone = 1; h[x].right = 0; h[x].mode = ALONE
-#ifdef M_ALONE_BY_READ
-		:: h[x].answer == READ && h[x].mode == HOLDING && !h[x].answer_current ->
+		:: IS(M_ALONE_BY_READ) && h[x].answer == READ && h[x].mode == HOLDING && !h[x].answer_current ->
 			h[x].alone = 1; h[x].right = 0; h[x].mode = ALONE
-#endif
 		:: else
 		fi;
 		h[x].asked_for = 0
-	:: else ->
-#ifdef M_RESUME_LOST
+	:: !STILL_MINE(x) && IS(M_RESUME_LOST) ->
 		RAISE(h[x].right, HELD(TTL)); h[x].asked_for = 0; h[x].known = 0
-#else
+	:: else ->
 		destroy(x);				/* what is under way could as well have arrived before */
 		if :: connected && from == x -> disconnect() :: else fi
-#endif
 	fi
 }
 
@@ -307,9 +316,7 @@ inline activate(x)
 	assert(h[x].copy >= client);			/* I1: what the client saw is in what runs now */
 	if :: h[x].open -> give_up(x) :: else fi;
 	h[x].role = PRIMARY;
-#ifndef M_SAME_TERM
-	h[x].term++;
-#endif
+	h[x].term = NEXT(h[x].term);
 	assert(h[x].term > active_term);		/* a term has one holder */
 	active_term = h[x].term;
 	h[x].epoch = h[x].copy + 1; h[x].acked = h[x].copy; h[x].alone = 1; h[x].mode = ALONE;
@@ -339,10 +346,7 @@ inline received(x)
 	if
 	:: to_backup == PREPARE -> prepare(x)
 	:: to_backup == HALF ->
-#ifdef M_TORN
-		h[x].torn = 1;
-#endif
-		to_backup = 0
+		h[x].torn = IS(M_TORN); to_backup = 0
 	:: to_backup == END ->				/* R-whole */
 		h[x].copy = h[from].sending; h[x].whole = 1; h[x].torn = 0; to_backup = 0; to_primary = ACK;
 		RAISE(h[x].bound, WAITED(PROMISE))	/* R-promise */
@@ -358,11 +362,11 @@ inline capture_first(x)
 inline acknowledged(x)
 {
 	h[x].acked = h[x].sending; h[x].sent = 0; h[x].sending = 0; to_primary = 0;
-#ifdef M_PROMISE_FROM_RECEIPT
-	RAISE(h[x].right, HELD(PROMISE));
-#else
-	if :: !h[x].alone -> RAISE(h[x].right, h[x].promise_for) :: else fi;	/* R-from-sending */
-#endif
+	if
+	:: IS(M_PROMISE_FROM_RECEIPT) -> RAISE(h[x].right, HELD(PROMISE))
+	:: !IS(M_PROMISE_FROM_RECEIPT) && !h[x].alone -> RAISE(h[x].right, h[x].promise_for)	/* R-from-sending */
+	:: else
+	fi;
 	h[x].promise_for = 0
 }
 
@@ -374,40 +378,17 @@ inline join(x)
 }
 
 /* The primary's frames leave; R-release, R-right. */
-#define FREE(x) (h[x].mode <= PREPARING && h[x].alone)
-#ifdef M_EARLY_RELEASE
-#define RELEASABLE(x) (h[x].epoch - 1)
-#else
-#define RELEASABLE(x) h[x].acked
-#endif
+#define FREE(x) ((h[x].mode <= PREPARING || IS(M_PASS_JOINING) && h[x].mode == JOINING) && \
+		 (h[x].alone || IS(M_JOIN_EARLY) && h[x].right > 0))
+#define RELEASABLE(x) (IS(M_EARLY_RELEASE) -> h[x].epoch - 1 : h[x].acked)
 
-#ifdef M_JOIN_EARLY
-#define MAY_JOIN(x) (h[x].mode == PREPARING || h[x].mode == JOINING || h[x].mode == PROTECTED)
-#undef FREE
-#define FREE(x) (h[x].mode <= PREPARING && (h[x].alone || h[x].right > 0))
-#else
-#define MAY_JOIN(x) (h[x].mode == JOINING && h[x].sent == 0 || h[x].mode == PROTECTED)
-#endif
-#ifdef M_BASELINE_CURRENT
-#define MAY_PREPARE(x) (h[x].mode == ALONE || h[x].mode == HOLDING)
-#else
-#define MAY_PREPARE(x) (h[x].mode == ALONE && h[x].alone)	/* R-baseline */
-#endif
-#ifdef M_NO_PROMISE
-#define UNBOUND(x) true
-#else
-#define UNBOUND(x) (h[x].bound == 0)				/* R-promise */
-#endif
-#ifdef M_NOT_CURRENT
-#define CLAIMABLE(x) (h[x].record_term == h[x].term)
-#else
-#define CLAIMABLE(x) (h[x].current && h[x].record_term == h[x].term)	/* R-current */
-#endif
-#ifdef M_NO_LEASE
-#define OWNS(x) true
-#else
-#define OWNS(x) h[x].mine
-#endif
+#define MAY_JOIN(x) (h[x].mode == JOINING && h[x].sent == 0 || h[x].mode == PROTECTED || \
+		     IS(M_JOIN_EARLY) && (h[x].mode == PREPARING || h[x].mode == JOINING))
+#define MAY_PREPARE(x) (h[x].mode == ALONE && h[x].alone || \
+			IS(M_BASELINE_CURRENT) && (h[x].mode == ALONE || h[x].mode == HOLDING))	/* R-baseline */
+#define UNBOUND(x) (h[x].bound == 0 || IS(M_NO_PROMISE))				/* R-promise */
+#define CLAIMABLE(x) ((h[x].current || IS(M_NOT_CURRENT)) && h[x].record_term == h[x].term)	/* R-current */
+#define OWNS(x) (h[x].mine || IS(M_NO_LEASE))
 
 proctype runs(bit x)
 {
@@ -417,40 +398,37 @@ proctype runs(bit x)
 		assert(h[x].term == active_term); client = RELEASABLE(x) }
 	:: d_step { h[x].role == PRIMARY && UP(x) && FREE(x) && client < h[x].epoch ->
 		assert(h[x].term == active_term); client = h[x].epoch }
-#ifdef M_SKIP_CURRENT
-	:: d_step { h[x].role == PRIMARY && h[x].mode == HOLDING && MAY(x) && client < h[x].epoch -> client = h[x].epoch }
-#endif
+	:: d_step { IS(M_SKIP_CURRENT) && h[x].role == PRIMARY && h[x].mode == HOLDING && MAY(x) && client < h[x].epoch ->
+		client = h[x].epoch }
 	/* its epochs */
-	:: atomic { h[x].role == PRIMARY && UP(x) && LINK && MAY_PREPARE(x) && !connected && ROOM(x) ->
+	:: STEP { h[x].role == PRIMARY && UP(x) && LINK && MAY_PREPARE(x) && !connected && ROOM(x) ->
 		connected = 1; from = x; to_backup = PREPARE; h[x].mode = PREPARING; DONE }
-	:: atomic { connected && from == x && to_primary == PREPARED && h[x].mode == PREPARING -> capture_first(x); DONE }
+	:: STEP { connected && from == x && to_primary == PREPARED && h[x].mode == PREPARING -> capture_first(x); DONE }
 	:: d_step { h[x].role == PRIMARY && UP(x) && (h[x].mode == PROTECTED || h[x].mode == HOLDING) && h[x].epoch < EPOCHS &&
 		h[x].epoch - h[x].acked <= WINDOW -> h[x].epoch++ }
-	:: atomic { connected && from == x && h[x].mode == PROTECTED && h[x].sent == 0 && h[x].acked + 1 < h[x].epoch &&
+	:: STEP { connected && from == x && h[x].mode == PROTECTED && h[x].sent == 0 && h[x].acked + 1 < h[x].epoch &&
 		to_backup == 0 -> h[x].sending = h[x].acked + 1; h[x].sent = HALF; to_backup = HALF; DONE }
-	:: atomic { connected && from == x && h[x].sent == HALF && to_backup == 0 ->
+	:: STEP { connected && from == x && h[x].sent == HALF && to_backup == 0 ->
 		h[x].sent = END; to_backup = END; h[x].promise_for = HELD(PROMISE); DONE }
-	:: atomic { connected && from == x && to_primary == ACK -> acknowledged(x); I2; DONE }
-	:: atomic { h[x].role == PRIMARY && UP(x) && !connected && (h[x].mode >= PREPARING && h[x].mode <= PROTECTED) ->
+	:: STEP { connected && from == x && to_primary == ACK -> acknowledged(x); I2; DONE }
+	:: STEP { h[x].role == PRIMARY && UP(x) && !connected && (h[x].mode >= PREPARING && h[x].mode <= PROTECTED) ->
 		h[x].sent = 0; h[x].sending = 0; h[x].promise_for = 0;
 		if :: h[x].alone -> h[x].mode = ALONE :: else -> h[x].mode = HOLDING fi; DONE }
 	/* its record */
-	:: atomic { h[x].role == PRIMARY && UP(x) && !h[x].open && !h[x].known && ONCE(x) -> ask(x, READ); DONE }
-	:: atomic { h[x].role == PRIMARY && UP(x) && !h[x].open && h[x].known && ONCE(x) && MAY_JOIN(x) -> join(x); I2; DONE }
-#ifndef M_NEVER_ALONE
-	:: atomic { h[x].role == PRIMARY && UP(x) && !h[x].open && h[x].known && ONCE(x) && h[x].mode == HOLDING ->
-		ask(x, WRITE_FALSE); h[x].asked_for = HELD(TTL); DONE }
-#endif
+	:: STEP { h[x].role == PRIMARY && UP(x) && !h[x].open && !h[x].known && ONCE(x) -> ask(x, READ); DONE }
+	:: STEP { h[x].role == PRIMARY && UP(x) && !h[x].open && h[x].known && ONCE(x) && MAY_JOIN(x) -> join(x); I2; DONE }
+	:: STEP { h[x].role == PRIMARY && UP(x) && !h[x].open && h[x].known && ONCE(x) && h[x].mode == HOLDING &&
+		!IS(M_NEVER_ALONE) -> ask(x, WRITE_FALSE); h[x].asked_for = HELD(TTL); DONE }
 	/* as a backup */
 	:: atomic { connected && from != x && to_backup != 0 && to_primary == 0 -> received(x); I2; DONE }
-	:: atomic { h[x].role == BACKUP && UP(x) && h[x].whole && !h[x].open && ONCE(x) && SUSPECTS(x) && !h[x].mine &&
+	:: STEP { h[x].role == BACKUP && UP(x) && h[x].whole && !h[x].open && ONCE(x) && SUSPECTS(x) && !h[x].mine &&
 		!h[x].known -> ask(x, READ); DONE }
-	:: atomic { h[x].role == BACKUP && UP(x) && h[x].whole && !h[x].open && ONCE(x) && SUSPECTS(x) && !h[x].mine &&
+	:: STEP { h[x].role == BACKUP && UP(x) && h[x].whole && !h[x].open && ONCE(x) && SUSPECTS(x) && !h[x].mine &&
 		h[x].wait == 0 && CLAIMABLE(x) && UNBOUND(x) && record_term < TERMS -> ask(x, CLAIM); DONE }
 	:: atomic { h[x].role == BACKUP && UP(x) && h[x].whole && SUSPECTS(x) && OWNS(x) && UNBOUND(x) && h[x].term < TERMS ->
 		activate(x); DONE }
 	/* as either */
-	:: atomic { h[x].answer != 0 && REACHED(x) -> answered(x); I2; DONE }
+	:: STEP { h[x].answer != 0 && REACHED(x) -> answered(x); I2; DONE }
 #ifdef LIVE
 	:: atomic { h[x].open && !REACHED(x) && UP(x) -> give_up(x) }
 #else
@@ -479,7 +457,7 @@ proctype clock()
 #else
 	:: d_step { h[0].right + h[0].asked_for + h[0].promise_for + h[0].bound + h[0].wait +
 		h[1].right + h[1].asked_for + h[1].promise_for + h[1].bound + h[1].wait > 0 -> tick(0); tick(1) }
-	:: atomic { connected -> disconnect() }
+	:: d_step { connected -> disconnect() }
 #endif
 	od
 }
@@ -487,6 +465,7 @@ proctype clock()
 init
 {
 	atomic {
+		c_code { if (getenv("MUTATION")) mutation = atoi(getenv("MUTATION")); };
 		holder = 0; record_term = 1; active_term = 1;
 		h[0].role = PRIMARY; h[0].term = 1; h[0].epoch = 1; h[0].alone = 1; h[0].mode = ALONE; h[0].known = 1;
 		run runs(0); run runs(1); run witness(); run clock()
