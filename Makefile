@@ -130,7 +130,7 @@ hypervisor:	## build our Xen and xenstored (.deb in build/hypervisor)
 check:	## all tests, the pair included; installs what is missing
 	$(Q)tests/check
 
-model:	## check the model of lease and activation, exhaustively within its bounds
+model:	## check the model of lease and activation, and that each mutation of it is caught
 	$(Q)tests/model/run
 
 check-fast:	## the tests that need no pair, in under three minutes
