@@ -10,7 +10,7 @@
 #define TERMS 3
 #endif
 #ifndef FAULTS
-#define FAULTS 1		/* LIVE only */
+#define FAULTS 2		/* LIVE only */
 #endif
 #define TTL 2			/* of the record, in ticks of true time */
 #define PROMISE 2
@@ -92,6 +92,7 @@ typedef host {
 	byte answer_term;
 	/* LIVE */
 	byte down, cut;
+	bit ran;				/* it has captured an epoch since the last tick */
 };
 host h[2];
 bit holder, current;		/* the record; its revision is what known and *_fits compare with */
@@ -118,6 +119,8 @@ byte faults, cut_link;		/* LIVE */
 #define DONE fault()
 #define SUSPECTS(x) (!connected)
 #define ROOM(x) true
+#define RESTED(x) (!h[x].ran)
+#define RAN(x) h[x].ran = 1
 #else
 #define UP(x) true
 #define REACHED(x) true
@@ -127,6 +130,8 @@ byte faults, cut_link;		/* LIVE */
 #define DONE skip
 #define SUSPECTS(x) true
 #define ROOM(x) (h[x].epoch < EPOCHS)
+#define RESTED(x) true
+#define RAN(x) skip
 #endif
 #define I2 assert(!(MAY(0) && MAY(1)))
 
@@ -367,7 +372,13 @@ inline acknowledged(x)
 	:: !IS(M_PROMISE_FROM_RECEIPT) && !h[x].alone -> RAISE(h[x].right, h[x].promise_for)	/* R-from-sending */
 	:: else
 	fi;
-	h[x].promise_for = 0
+	h[x].promise_for = 0;
+#ifdef LIVE
+	/* The epochs go on for ever: they are counted from the one that is acknowledged. */
+	h[x].epoch = h[x].epoch - h[x].acked + 1;
+	client = (client >= h[x].acked -> client - h[x].acked + 1 : 0);
+	h[1 - x].copy = 1; h[x].acked = 1
+#endif
 }
 
 /* R-join: not before the first whole epoch is acknowledged; from when the request is begun, the right is a timed one. */
@@ -405,7 +416,7 @@ proctype runs(bit x)
 		connected = 1; from = x; to_backup = PREPARE; h[x].mode = PREPARING; DONE }
 	:: STEP { connected && from == x && to_primary == PREPARED && h[x].mode == PREPARING -> capture_first(x); DONE }
 	:: d_step { h[x].role == PRIMARY && UP(x) && (h[x].mode == PROTECTED || h[x].mode == HOLDING) && h[x].epoch < EPOCHS &&
-		h[x].epoch - h[x].acked <= WINDOW -> h[x].epoch++ }
+		h[x].epoch - h[x].acked <= WINDOW && RESTED(x) -> h[x].epoch++; RAN(x) }
 	:: STEP { connected && from == x && h[x].mode == PROTECTED && h[x].sent == 0 && h[x].acked + 1 < h[x].epoch &&
 		to_backup == 0 -> h[x].sending = h[x].acked + 1; h[x].sent = HALF; to_backup = HALF; DONE }
 	:: STEP { connected && from == x && h[x].sent == HALF && to_backup == 0 ->
@@ -445,7 +456,7 @@ inline tick(x)
 {
 	LOWER(h[x].right); LOWER(h[x].asked_for); LOWER(h[x].promise_for); LOWER(h[x].bound); LOWER(h[x].wait);
 #ifdef LIVE
-	LOWER(h[x].down); LOWER(h[x].cut); h[x].asked = 0
+	LOWER(h[x].down); LOWER(h[x].cut); h[x].asked = 0; h[x].ran = 0
 #endif
 }
 
