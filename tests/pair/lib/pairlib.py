@@ -69,7 +69,7 @@ FAULT_FILE = "/run/understudy-fault"
 OUR_CONFIG = "/etc/understudy/pair.conf"
 DROP_IN = """\
 [Service]
-ExecStartPre=/bin/cp {config} /etc/understudy/understudy.conf
+ExecStartPre=+/bin/cp {config} /etc/understudy/understudy.conf
 Environment=UNDERSTUDY_FAULT_FILE={fault}
 {extra}
 """
