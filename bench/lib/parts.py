@@ -5,7 +5,7 @@ import functools
 import time
 
 import figures
-from pairlib import require
+from pairlib import Failed, require
 from remus import remus
 from stand import EPOCHS_MS, FAILOVER, SETTLE_S, STEADY, beside
 
@@ -25,6 +25,7 @@ REQUESTS_MAX = 200000
 PAUSE_MS = 10                       # of the client that counts through a failover
 ALONE, BUSY = LOADS = ("alone", "beside redis-benchmark")
 ANSWERS = 50                        # it gets so many before the zone is killed, and after it
+UNANSWERED = "loop_client: timed out"
 QUIET_S = 3                         # around the kill: longer than any stall
 
 BOOT_S = 240                        # for a step's limit: an empty pair and a new guest
@@ -103,13 +104,28 @@ def understudy_speed(run, cells):
             understudy_cell(run, guest, SHORTEST_MS, rate, mib)
 
 
-def remus_cells(run, ms, cells):
+def remus_cell(run, guest, session, ms, rate, mib):
     seconds = REMUS_TIMES * run.seconds
-    with remus(run.stand, LOOP, ms, run.remus_transports) as (guest, session):
-        for rate, mib in cells:
-            run.stand.set_loop(guest, rate, mib)
-            loop, found = beside(lambda: run.stand.loop(guest, seconds), lambda: session.measure(seconds))
-            add_loop(run, "remus", ms, rate, mib, loop, **found, command=session.command)
+    run.stand.set_loop(guest, rate, mib)
+    loop, found = beside(lambda: run.stand.loop(guest, seconds), lambda: session.measure(seconds))
+    add_loop(run, "remus", ms, rate, mib, loop, **found, command=session.command)
+
+
+def remus_cells(run, ms, cells):
+    """A guest that no longer answers makes no progress, which is a result; the next cell gets a new one."""
+    left = list(cells)
+    while left:
+        with remus(run.stand, LOOP, ms, run.remus_transports) as (guest, session):
+            while left:
+                rate, mib = left.pop(0)
+                try:
+                    remus_cell(run, guest, session, ms, rate, mib)
+                except Failed as error:
+                    if UNANSWERED not in str(error):
+                        raise
+                    run.add(contender="remus", epoch_ms=ms, rate=rate, mib=mib, rounds_per_s=0.0, error=str(error))
+                    run.say(f"remus, {ms} ms, {rate} pages/s in {mib} MiB: no answer: no progress")
+                    break
 
 
 def limit(run, cells, times=1):
