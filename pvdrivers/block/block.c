@@ -5,123 +5,78 @@
 #include "pvdrivers/evtchn.h"
 
 #include <errno.h>
-#include <event2/event.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The vbd's place, known or new. NULL: too many. */
-static struct vbd *place_of(struct block *bb, uint32_t devid)
+/* ---- what the toolstack makes and removes ---- */
+
+static bool vbd_at(void *arg, unsigned int place, uint32_t *devid)
 {
-	FOR_EACH_VBD(bb, v)
-	{
-		if (v->present && v->devid == devid)
-			return v;
-	}
-	FOR_EACH_VBD(bb, v)
-	{
-		if (!v->present)
-			return v;
-	}
-	return NULL;
+	const struct vbd *v = &((struct block *)arg)->vbd[place];
+
+	*devid = v->devid;
+	return v->present;
 }
 
-static bool is_listed(char **names, unsigned int nr, uint32_t devid)
+static bool open_vbd(void *arg, uint32_t devid)
 {
-	char name[12];
+	struct block *bb = arg;
 
-	snprintf(name, sizeof(name), "%u", devid);
-	for (unsigned int i = 0; i < nr; i++)
-		if (!strcmp(names[i], name))
-			return true;
-	return false;
-}
-
-static void open_new(struct block *bb, char **names, unsigned int nr)
-{
-	for (unsigned int i = 0; i < nr; i++) {
-		unsigned long devid;
-		struct vbd *v;
-		char *end;
-
-		devid = strtoul(names[i], &end, 10);
-		if (*end || end == names[i] || devid > UINT32_MAX)
-			continue;
-		v = place_of(bb, (uint32_t)devid);
-		if (!v)
-			log_err(bb->config.guest, "vbd %lu: a guest may have %d", devid, BLOCK_DISKS_MAX);
-		else if (!v->present)
-			vbd_open(bb, (uint32_t)devid, v);
-	}
-}
-
-static void look(struct block *bb)
-{
-	bool alive = xenbus_domain_alive(bb->xenbus, bb->config.domid);
-	unsigned int nr;
-	char **names;
-
-	if (bb->seen_alive && !alive) {
-		FOR_EACH_VBD(bb, v)
-		{
-			if (v->present)
-				vbd_end(v);
-		}
-	}
-	bb->seen_alive |= alive;
-	names = xenbus_list(bb->xenbus, &nr, "/local/domain/0/backend/vbd/%u", bb->config.domid);
-	if (!names)
-		nr = 0;
-	FOR_EACH_VBD(bb, v)
-	{
-		if (v->present && !is_listed(names, nr, v->devid))
-			vbd_forget(v);
-	}
-	if (alive || !bb->seen_alive)
-		open_new(bb, names, nr);
-	free(names);
 	FOR_EACH_VBD(bb, v)
 	{
 		if (v->present)
-			vbd_look(v);
+			continue;
+		vbd_open(bb, devid, v);
+		return true;
 	}
+	return false;
 }
 
-static void on_look(evutil_socket_t fd, short what, void *arg)
+static void look_at_vbd(void *arg, unsigned int place)
 {
-	struct block *bb = arg;
-
-	if (bb->frozen)
-		bb->missed_look = true;
-	else
-		look(bb);
+	vbd_look(&((struct block *)arg)->vbd[place]);
 }
 
-void block_look_soon(void *arg)
+static void end_vbd(void *arg, unsigned int place)
 {
-	static const struct timeval now;
-	struct block *bb = arg;
-
-	evtimer_add(bb->look, &now);
+	vbd_end(&((struct block *)arg)->vbd[place]);
 }
+
+static void forget_vbd(void *arg, unsigned int place)
+{
+	vbd_forget(&((struct block *)arg)->vbd[place]);
+}
+
+static const struct devices_ops vbd_ops = {
+	.at = vbd_at,
+	.open = open_vbd,
+	.look = look_at_vbd,
+	.end = end_vbd,
+	.forget = forget_vbd,
+};
 
 static int open_all(struct block *bb)
 {
-	uint32_t domid = bb->config.domid;
+	struct devices_config devices = {
+		.base = bb->config.base,
+		.guest = bb->config.guest,
+		.kind = "vbd",
+		.domid = bb->config.domid,
+		.devid_max = UINT32_MAX,
+		.places = BLOCK_DISKS_MAX,
+		.ops = &vbd_ops,
+		.arg = bb,
+	};
 	int rc;
 
-	bb->look = evtimer_new(bb->config.base, on_look, bb);
-	if (!bb->look)
-		return -ENOMEM;
 	rc = io_engine_new(bb->config.base, bb->config.guest, false, &bb->io);
-	rc = rc ?: grant_open(domid, &bb->grant);
+	rc = rc ?: grant_open(bb->config.domid, &bb->grant);
 	rc = rc ?: evtchn_open(bb->config.base, &bb->evtchn);
 	rc = rc ?: xenbus_open(bb->config.base, &bb->xenbus);
 	if (!rc && bb->config.mark_path)
 		rc = mark_open(bb->config.mark_path, &bb->marks);
-	rc = rc ?: xenbus_watch(bb->xenbus, block_look_soon, bb, &bb->released, "@releaseDomain");
-	/* The hotplug script's nodes are below as well. */
-	return rc ?: xenbus_watch(bb->xenbus, block_look_soon, bb, &bb->watch, "/local/domain/0/backend/vbd/%u", domid);
+	devices.xenbus = bb->xenbus;
+	return rc ?: devices_new(&devices, &bb->devices);
 }
 
 int block_new(const struct block_config *config, struct block **out)
@@ -139,7 +94,7 @@ int block_new(const struct block_config *config, struct block **out)
 		block_free(bb);
 		return rc;
 	}
-	look(bb);
+	devices_look(bb->devices);
 	*out = bb;
 	return 0;
 }
@@ -162,11 +117,10 @@ void block_free(struct block *bb)
 	wait_for_io(bb);
 	io_engine_free(bb->io);
 	mark_close(bb->marks);
+	devices_free(bb->devices);
 	xenbus_close(bb->xenbus);
 	evtchn_close(bb->evtchn);
 	grant_close(bb->grant);
-	if (bb->look)
-		event_free(bb->look);
 	free(bb);
 }
 
@@ -212,12 +166,9 @@ void block_freeze(struct block *bb, bool frozen)
 	if (bb->frozen == frozen)
 		return;
 	bb->frozen = frozen;
-	if (frozen)
-		return;
-	block_pressure(bb);
-	if (bb->missed_look)
-		block_look_soon(bb);
-	bb->missed_look = false;
+	devices_freeze(bb->devices, frozen);
+	if (!frozen)
+		block_pressure(bb);
 }
 
 int block_quiesce(struct block *bb)

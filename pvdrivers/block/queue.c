@@ -71,13 +71,6 @@ static void log_change(struct vbd *v, struct slot *s)
 
 /* ---- answers ---- */
 
-static void copy_out_failed(struct vbd *v, struct slot *s, int rc)
-{
-	if (rc)
-		log_err(v->block->config.guest, "%s: grant copy: %s", v->name, strerror(-rc));
-	s->r.status = BLKIF_RSP_ERROR;
-}
-
 /* What a read found, into the guest's pages: one copy per request, up to BLOCK_SEGMENTS_MAX segments. */
 static void copy_out(struct vbd *v, struct slot *s)
 {
@@ -85,13 +78,12 @@ static void copy_out(struct vbd *v, struct slot *s)
 	int rc;
 
 	rc = grant_copy(v->block->grant, GRANT_WRITE, s->r.segment, status, s->r.nr_segments);
-	for (unsigned int i = 0; !rc && i < s->r.nr_segments; i++)
-		if (status[i]) {
-			copy_out_failed(v, s, 0);
-			return;
-		}
 	if (rc)
-		copy_out_failed(v, s, rc);
+		log_err(v->block->config.guest, "%s: grant copy: %s", v->name, strerror(-rc));
+	for (unsigned int i = 0; !rc && i < s->r.nr_segments; i++)
+		rc = status[i];
+	if (rc)
+		s->r.status = BLKIF_RSP_ERROR;
 }
 
 static void count(struct block_stats *st, const struct request *r)
@@ -215,7 +207,7 @@ static void orphan_done(struct slot_set *set, struct slot *s)
 	device_close(&set->device);
 	if (set->former) {
 		set->former->orphan = NULL;
-		block_look_soon(set->former->block);
+		devices_look_soon(set->former->block->devices);
 	}
 	free(set);
 }

@@ -355,7 +355,7 @@ void vbd_open(struct block *bb, uint32_t devid, struct vbd *v)
 		goto out;
 	what = "cannot watch the front end";
 	v->turn = evtimer_new(bb->config.base, on_turn, v);
-	rc = v->turn ? xenbus_watch(bb->xenbus, block_look_soon, bb, &v->watch, "%s/state", v->front) : -ENOMEM;
+	rc = v->turn ? xenbus_watch(bb->xenbus, devices_look_soon, bb->devices, &v->watch, "%s/state", v->front) : -ENOMEM;
 out:
 	/* As with vifs: the state stays, and the toolstack's patience ends. */
 	if (rc)
@@ -425,7 +425,7 @@ static bool try_again(struct vbd *v, bool live, int rc)
 		return false;
 	if (++v->attach_tries == ATTACH_TRIES_MAX && live)
 		log_err(guest_of(v), "%s: its requests wait: it cannot be served again yet: %s", v->name, strerror(-rc));
-	evtimer_add(v->block->look, patient ? &soon : &later);
+	devices_look_in(v->block->devices, patient ? &soon : &later);
 	return true;
 }
 

@@ -14,6 +14,7 @@
 #include "pvdrivers/block/device.h"
 #include "pvdrivers/block/io.h"
 #include "pvdrivers/block/mark.h"
+#include "pvdrivers/devices.h"
 #include "pvdrivers/grant.h"
 #include "pvdrivers/ring.h"
 #include "pvdrivers/xenbus.h"
@@ -138,9 +139,8 @@ struct block {
 	struct grant *grant;
 	struct io_engine *io;
 	struct mark_file *marks;
-	struct xenbus_watch *watch, *released;
-	struct event *look;
-	bool frozen, missed_look, seen_alive;
+	struct devices *devices;
+	bool frozen;
 	const struct block_log_ops *log;
 	void *log_arg;
 	struct take_batch batch;
@@ -160,9 +160,6 @@ void queue_abandon(struct vbd *v);
 void queue_forget_reservations(struct vbd *v);
 /* Answers, takes, starts. 1: more is there; 0: an event or a completion will tell; -EPROTO: the vbd must fail. */
 int queue_run(struct vbd *v);
-
-/* block.c */
-void block_look_soon(void *arg);
 
 /* vbd.c */
 void vbd_open(struct block *bb, uint32_t devid, struct vbd *v);

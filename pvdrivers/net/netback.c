@@ -8,7 +8,6 @@
 #include "pvdrivers/net/vif.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,105 +20,54 @@ enum {
 	DRAIN_BATCHES = 8,
 };
 
-/*
- * The vif's place, known or new. A place stays with its number for good: held packets name it.
- * NULL: too many.
- */
-static struct vif *place_of(struct netback *nb, uint32_t devid)
+/* ---- what the toolstack makes and removes ---- */
+
+static bool vif_at(void *arg, unsigned int place, uint32_t *devid)
 {
-	FOR_EACH_VIF(nb, v)
-	{
-		if (v->name[0] && v->devid == devid)
-			return v;
-	}
-	FOR_EACH_VIF(nb, v)
-	{
-		if (!v->name[0])
-			return v;
-	}
-	return NULL;
+	const struct vif *v = &((struct netback *)arg)->vif[place];
+
+	*devid = v->devid;
+	return v->present;
 }
 
-static bool is_listed(char **names, unsigned int nr, uint32_t devid)
-{
-	char name[12];
-
-	snprintf(name, sizeof(name), "%u", devid);
-	for (unsigned int i = 0; i < nr; i++)
-		if (!strcmp(names[i], name))
-			return true;
-	return false;
-}
-
-static void open_new(struct netback *nb, char **names, unsigned int nr)
-{
-	for (unsigned int i = 0; i < nr; i++) {
-		unsigned long devid;
-		struct vif *v;
-		char *end;
-
-		devid = strtoul(names[i], &end, 10);
-		if (*end || end == names[i] || devid > UINT16_MAX)
-			continue;
-		v = place_of(nb, (uint32_t)devid);
-		if (!v)
-			log_err(nb->config.guest, "vif %lu: a guest may have %d", devid,
-				NETBACK_VIFS_MAX);
-		else if (!v->present)
-			vif_open(nb, (uint32_t)devid, v);
-	}
-}
-
-static void look(struct netback *nb)
-{
-	bool alive = xenbus_domain_alive(nb->xenbus, nb->config.domid);
-	unsigned int nr;
-	char **names;
-
-	if (nb->seen_alive && !alive) {
-		FOR_EACH_VIF(nb, v)
-		{
-			if (v->present)
-				vif_end(v);
-		}
-	}
-	nb->seen_alive |= alive;
-
-	names = xenbus_list(nb->xenbus, &nr, "/local/domain/0/backend/vif/%u", nb->config.domid);
-	if (!names)
-		nr = 0;
-	FOR_EACH_VIF(nb, v)
-	{
-		if (v->present && !is_listed(names, nr, v->devid))
-			vif_forget(v);
-	}
-	if (alive || !nb->seen_alive)
-		open_new(nb, names, nr);
-	free(names);
-	FOR_EACH_VIF(nb, v)
-	{
-		if (v->present)
-			vif_look(v);
-	}
-}
-
-static void on_look(evutil_socket_t fd, short what, void *arg)
+/* A place stays with its number for good: held packets name it. */
+static bool open_vif(void *arg, uint32_t devid)
 {
 	struct netback *nb = arg;
+	struct vif *place = NULL;
 
-	if (nb->frozen)
-		nb->missed_look = true;
-	else
-		look(nb);
+	FOR_EACH_VIF(nb, v)
+	{
+		if (v->name[0] ? v->devid == devid : !place)
+			place = v;
+	}
+	if (place)
+		vif_open(nb, devid, place);
+	return place;
 }
 
-void netback_look_soon(void *arg)
+static void look_at_vif(void *arg, unsigned int place)
 {
-	static const struct timeval now;
-	struct netback *nb = arg;
-
-	evtimer_add(nb->look, &now);
+	vif_look(&((struct netback *)arg)->vif[place]);
 }
+
+static void end_vif(void *arg, unsigned int place)
+{
+	vif_end(&((struct netback *)arg)->vif[place]);
+}
+
+static void forget_vif(void *arg, unsigned int place)
+{
+	vif_forget(&((struct netback *)arg)->vif[place]);
+}
+
+static const struct devices_ops vif_ops = {
+	.at = vif_at,
+	.open = open_vif,
+	.look = look_at_vif,
+	.end = end_vif,
+	.forget = forget_vif,
+};
 
 /* A worker that died together with its guest has left its TAPs. */
 static void remove_stale_taps(struct netback *nb)
@@ -137,28 +85,26 @@ static void remove_stale_taps(struct netback *nb)
 
 static int open_all(struct netback *nb)
 {
-	uint32_t domid = nb->config.domid;
+	struct devices_config devices = {
+		.base = nb->config.base,
+		.guest = nb->config.guest,
+		.kind = "vif",
+		.domid = nb->config.domid,
+		.devid_max = UINT16_MAX,
+		.places = NETBACK_VIFS_MAX,
+		.ops = &vif_ops,
+		.arg = nb,
+	};
 	int rc;
 
 	nb->tx_batch = tx_batch_new();
 	nb->rx_batch = rx_batch_new();
-	nb->look = evtimer_new(nb->config.base, on_look, nb);
-	if (!nb->tx_batch || !nb->rx_batch || !nb->look)
-		return -ENOMEM;
-	rc = grant_open(domid, &nb->grant);
-	if (rc)
-		return rc;
-	rc = evtchn_open(nb->config.base, &nb->evtchn);
-	if (rc)
-		return rc;
-	rc = xenbus_open(nb->config.base, &nb->xenbus);
-	if (rc)
-		return rc;
-	rc = xenbus_watch(nb->xenbus, netback_look_soon, nb, &nb->released, "@releaseDomain");
-	if (rc)
-		return rc;
-	return xenbus_watch(nb->xenbus, netback_look_soon, nb, &nb->watch,
-			    "/local/domain/0/backend/vif/%u", domid);
+	rc = nb->tx_batch && nb->rx_batch ? 0 : -ENOMEM;
+	rc = rc ?: grant_open(nb->config.domid, &nb->grant);
+	rc = rc ?: evtchn_open(nb->config.base, &nb->evtchn);
+	rc = rc ?: xenbus_open(nb->config.base, &nb->xenbus);
+	devices.xenbus = nb->xenbus;
+	return rc ?: devices_new(&devices, &nb->devices);
 }
 
 int netback_new(const struct netback_config *config, struct netback **out)
@@ -179,7 +125,7 @@ int netback_new(const struct netback_config *config, struct netback **out)
 		return rc;
 	}
 	remove_stale_taps(nb);
-	look(nb);
+	devices_look(nb->devices);
 	*out = nb;
 	return 0;
 }
@@ -193,11 +139,10 @@ void netback_free(struct netback *nb, bool keep_taps)
 		if (v->present)
 			vif_release(v, keep_taps || v->attached);
 	}
+	devices_free(nb->devices);
 	xenbus_close(nb->xenbus);
 	evtchn_close(nb->evtchn);
 	grant_close(nb->grant);
-	if (nb->look)
-		event_free(nb->look);
 	free(nb->tx_batch);
 	free(nb->rx_batch);
 	free(nb);
@@ -244,6 +189,7 @@ void netback_freeze(struct netback *nb, bool frozen)
 	if (nb->frozen == frozen)
 		return;
 	nb->frozen = frozen;
+	devices_freeze(nb->devices, frozen);
 	if (frozen)
 		return;
 	FOR_EACH_VIF(nb, v)
@@ -253,9 +199,6 @@ void netback_freeze(struct netback *nb, bool frozen)
 		else if (v->present)
 			vif_watch_tap(v, true);
 	}
-	if (nb->missed_look)
-		netback_look_soon(nb);
-	nb->missed_look = false;
 }
 
 int netback_ring_gfns(struct netback *nb, uint64_t (*gfn_of_grant)(void *arg, uint32_t ref),

@@ -379,7 +379,7 @@ void vif_open(struct netback *nb, uint32_t devid, struct vif *v)
 	if (rc)
 		goto out;
 	what = "cannot watch the front end";
-	rc = xenbus_watch(nb->xenbus, netback_look_soon, nb, &v->watch, "%s/state", v->front);
+	rc = xenbus_watch(nb->xenbus, devices_look_soon, nb->devices, &v->watch, "%s/state", v->front);
 out:
 	/* The states stay: if another process serves the vif, it goes on; if none does, the
 	 * toolstack's patience ends. */
@@ -442,7 +442,7 @@ static bool try_again(struct vif *v, enum xenbus_state back)
 
 	if (back != XenbusStateConnected || ++v->attach_tries >= ATTACH_TRIES_MAX)
 		return false;
-	evtimer_add(v->netback->look, &later);
+	devices_look_in(v->netback->devices, &later);
 	return true;
 }
 

@@ -9,6 +9,7 @@
 #ifndef PVDRIVERS_NET_VIF_H
 #define PVDRIVERS_NET_VIF_H
 
+#include "pvdrivers/devices.h"
 #include "pvdrivers/grant.h"
 #include "pvdrivers/net/addresses.h"
 #include "pvdrivers/net/flows.h"
@@ -98,10 +99,8 @@ struct netback {
 	struct xenbus *xenbus;
 	struct evtchn *evtchn;
 	struct grant *grant;
-	struct xenbus_watch *watch, *released;
-	struct event *look; /* something changed in xenstore */
-	bool full, frozen, missed_look;
-	bool seen_alive; /* the domain has been introduced to xenstored */
+	struct devices *devices;
+	bool full, frozen;
 	struct tx_batch *tx_batch;
 	struct rx_batch *rx_batch;
 	struct vif vif[NETBACK_VIFS_MAX];
@@ -111,9 +110,6 @@ struct netback {
 
 /* state.c: what netback_state() gave, somewhere else. -EINVAL: damaged, and nothing was taken. */
 int netback_state_take(struct netback *nb, const void *blob, size_t len);
-
-/* netback.c: looks at xenstore in the next turn. `arg` is the netback. */
-void netback_look_soon(void *arg);
 
 /* vif.c */
 void vif_open(struct netback *nb, uint32_t devid,

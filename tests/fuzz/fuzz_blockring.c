@@ -83,9 +83,9 @@ void device_close(struct device *d)
 	d->fd = -1;
 }
 
-void block_look_soon(void *arg)
+void devices_look_soon(void *arg)
 {
-	assert(arg == world.bb);
+	assert(arg == world.bb->devices);
 }
 
 /* What reaches the engine is inside of the disk and aligned, whatever the guest said. */

@@ -64,7 +64,7 @@ static void wake(struct vbd *v)
 	w->woken++;
 }
 
-void block_look_soon(void *arg)
+void devices_look_soon(void *arg)
 {
 	w->looked++;
 }
