@@ -102,37 +102,40 @@ static int write_piece(const struct disk_apply_target *t, const struct piece *p)
 	return 0;
 }
 
-/* A disk that cannot discard keeps what it has: what a guest reads there is not defined anyway. */
-static int discard_piece(const struct disk_apply_target *t, const struct piece *p)
+/* A piece of a device by `request`, of a file by a hole. -EOPNOTSUPP: it cannot do that. */
+static int punch(const struct disk_apply_target *t, const struct piece *p, unsigned long request)
 {
 	uint64_t range[2] = {p->start, p->end - p->start};
 	int r;
 
 	if (t->is_device)
-		r = ioctl(t->fd, BLKDISCARD, range);
+		r = ioctl(t->fd, request, range);
 	else
 		r = fallocate(t->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)range[0], (off_t)range[1]);
-	return r && errno != EOPNOTSUPP ? -errno : 0;
+	return r ? -errno : 0;
 }
 
-/* As far as the device can do it by itself; -EOPNOTSUPP is not an error of the caller's to see. */
+/* A disk that cannot discard keeps what it has: what a guest reads there is not defined anyway. */
+static int discard_piece(const struct disk_apply_target *t, const struct piece *p)
+{
+	int rc = punch(t, p, BLKDISCARD);
+
+	return rc == -EOPNOTSUPP ? 0 : rc;
+}
+
 static int zero_piece(const struct disk_apply_target *t, const struct piece *p)
 {
-	uint64_t range[2] = {p->start, p->end - p->start};
 	struct block_change zeroes = {.kind = BLOCK_WRITE};
-	int r, rc = 0;
+	int rc = punch(t, p, BLKZEROOUT);
 	void *page;
 
-	if (t->is_device)
-		r = ioctl(t->fd, BLKZEROOUT, range);
-	else
-		r = fallocate(t->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)range[0], (off_t)range[1]);
-	if (!r || errno != EOPNOTSUPP)
-		return r ? -errno : 0;
+	if (rc != -EOPNOTSUPP)
+		return rc;
 	if (posix_memalign(&page, ZERO_BYTES, ZERO_BYTES))
 		return -ENOMEM;
 	memset(page, 0, ZERO_BYTES);
 	zeroes.data = page;
+	rc = 0;
 	for (uint64_t at = p->start; !rc && at < p->end; at += ZERO_BYTES) {
 		zeroes.offset_bytes = at;
 		rc = write_piece(t, &(struct piece){at, at + ZERO_BYTES < p->end ? at + ZERO_BYTES : p->end, &zeroes});
