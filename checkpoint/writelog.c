@@ -29,16 +29,17 @@ static struct epoch_log *epoch_log_new(void)
 	return e;
 }
 
-static void epoch_log_free(struct epoch_log *e)
+static void entries_free(struct epoch_log *e)
 {
-	while (e && e->first) {
+	while (e->first) {
 		struct writelog_entry *entry = e->first;
 
 		e->first = entry->next;
 		free(entry->change.data);
 		free(entry);
 	}
-	free(e);
+	e->last = &e->first;
+	e->bytes = 0;
 }
 
 /* A single change is let in whatever its size, or it would wait for ever. */
@@ -170,7 +171,8 @@ static void free_oldest(struct writelog *l)
 	if (!l->closed)
 		l->last_closed = &l->closed;
 	l->kept_bytes -= e->bytes;
-	epoch_log_free(e);
+	entries_free(e);
+	free(e);
 }
 
 void writelog_commit(struct writelog *l, uint64_t number)
@@ -184,16 +186,8 @@ void writelog_drop(struct writelog *l)
 {
 	while (l->closed)
 		free_oldest(l);
-	while (l->open->first) {
-		struct writelog_entry *entry = l->open->first;
-
-		l->open->first = entry->next;
-		free(entry->change.data);
-		free(entry);
-	}
 	l->kept_bytes -= l->open->bytes;
-	l->open->bytes = 0;
-	l->open->last = &l->open->first;
+	entries_free(l->open);
 	l->broken = false;
 	say_room(l);
 }
