@@ -156,24 +156,25 @@ static enum verdict check_xenstored(struct check *c)
 	return GOOD;
 }
 
-static enum verdict check_netback(struct check *c)
+/* The kernel's back end would serve `what` itself. */
+static enum verdict check_kernel_backend(struct check *c, const char *name, const char *module, const char *what)
 {
-	if (!access("/sys/module/xen_netback", F_OK)) {
-		detail(c, "the kernel's xen-netback is loaded and would serve the vifs itself");
+	if (!access(module, F_OK)) {
+		detail(c, "the kernel's %s is loaded and would serve the %s itself", name, what);
 		return BAD;
 	}
 	detail(c, "not loaded");
 	return GOOD;
 }
 
+static enum verdict check_netback(struct check *c)
+{
+	return check_kernel_backend(c, "xen-netback", "/sys/module/xen_netback", "vifs");
+}
+
 static enum verdict check_blkback(struct check *c)
 {
-	if (!access("/sys/module/xen_blkback", F_OK)) {
-		detail(c, "the kernel's xen-blkback is loaded and would serve the disks itself");
-		return BAD;
-	}
-	detail(c, "not loaded");
-	return GOOD;
+	return check_kernel_backend(c, "xen-blkback", "/sys/module/xen_blkback", "disks");
 }
 
 static enum verdict check_clock(struct check *c)
