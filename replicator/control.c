@@ -128,12 +128,18 @@ static void tag_now(struct control *control, struct client *c, const struct tag 
 		answer(c, CODE(OK), "%s", "");
 }
 
+/* A count in what `understudy-shell kind` prints; 0: not there. */
+static int kind_count(const char *out, const char *name)
+{
+	const char *at = strstr(out, name);
+
+	return at ? atoi(at + strlen(name)) : 0;
+}
+
 static void tag_kind(void *arg, int status, const char *out, const char *err)
 {
 	struct tag_run run = *(struct tag_run *)arg;
 	struct client *c = client_by_id(run.control, run.client);
-	const char *passthrough = strstr(out, "\"passthrough\": ");
-	const char *disks = strstr(out, "\"foreign_disks\": ");
 	const char *kind = strstr(out, "\"kind\": \"");
 	char name[16] = "";
 
@@ -154,14 +160,14 @@ static void tag_kind(void *arg, int status, const char *out, const char *err)
 			       run.tag.name, name);
 		return;
 	}
-	if (passthrough && atoi(passthrough + strlen("\"passthrough\": ")) > 0) {
+	if (kind_count(out, "\"passthrough\": ") > 0) {
 		if (c)
 			answer(c, CODE(KIND_NOT_SUPPORTED),
 			       "%s has a passed-through device, whose state cannot be copied",
 			       run.tag.name);
 		return;
 	}
-	if (disks && atoi(disks + strlen("\"foreign_disks\": ")) > 0) {
+	if (kind_count(out, "\"foreign_disks\": ") > 0) {
 		if (c)
 			answer(c, CODE(KIND_NOT_SUPPORTED),
 			       "%s has a disk that QEMU serves; a file needs script=block in its disk = line",
