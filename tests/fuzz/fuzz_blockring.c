@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "pvdrivers/block/vbd.h"
 #include "pvdrivers/evtchn.h"
+#include "tests/fuzz/program.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -18,8 +19,6 @@ enum op { OP_BYTES, OP_PUBLISH, OP_SLOT, OP_RUN, OP_COMPLETE, OP_AGAIN, OP_LIMIT
 enum { DISK_BYTES = 1 << 20, IO_MAX = BLOCK_RING_SLOTS_MAX * 4 };
 
 static struct {
-	const uint8_t *at;
-	size_t left;
 	uint8_t ring[RING_PAGE_SIZE] __attribute__((aligned(64)));
 	bool bad_copies;
 	struct io *io[IO_MAX];
@@ -28,23 +27,6 @@ static struct {
 	struct block *bb;
 	struct vbd *v;
 } world;
-
-static uint32_t take(unsigned int bytes)
-{
-	uint32_t value = 0;
-
-	for (unsigned int i = 0; i < bytes && world.left; i++, world.left--)
-		value |= (uint32_t)*world.at++ << (8 * i);
-	return value;
-}
-
-static void scribble(void)
-{
-	uint32_t offset = take(2) % RING_PAGE_SIZE, len = take(1) % 64;
-
-	for (uint32_t i = 0; i < len && offset + i < RING_PAGE_SIZE; i++)
-		world.ring[offset + i] = (uint8_t)take(1);
-}
 
 int grant_copy(struct grant *g, enum grant_direction direction, const struct grant_segment *segments, int16_t *status,
 	       unsigned int nr)
@@ -64,7 +46,7 @@ int grant_copy(struct grant *g, enum grant_direction direction, const struct gra
 				sink = sink ^ ((uint8_t *)s->local)[k];
 	}
 	if (take(1) & 1)
-		scribble();
+		scribble(world.ring);
 	return world.bad_copies && nr && segments[0].ref == 7 ? -EFAULT : 0;
 }
 
@@ -150,7 +132,7 @@ static void step(enum op op)
 
 	switch (op) {
 	case OP_BYTES:
-		scribble();
+		scribble(world.ring);
 		break;
 	case OP_PUBLISH:
 		v->ring.sring->req_prod = v->ring.rsp_prod_pvt + take(1) % 34;
@@ -190,8 +172,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	memset(&world, 0, sizeof(world));
-	world.at = data;
-	world.left = size;
+	program.at = data;
+	program.left = size;
 	world.bb = calloc(1, sizeof(*world.bb));
 	world.v = &world.bb->vbd[0];
 	world.v->block = world.bb;
@@ -201,7 +183,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	world.v->device = (struct device){.fd = 3, .bytes = DISK_BYTES, .sector_bytes = 512, .can_discard = true};
 	world.bb->config.guest = "hostile";
 	again(true);
-	while (world.left)
+	while (program.left)
 		step((enum op)(take(1) % OP_NR));
 	queue_detach(world.v);
 	while (world.nr_io)

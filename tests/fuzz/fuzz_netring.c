@@ -10,6 +10,7 @@
 #include "pvdrivers/evtchn.h"
 #include "pvdrivers/net/headers.h"
 #include "pvdrivers/net/vif.h"
+#include "tests/fuzz/program.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -21,8 +22,6 @@ enum op { OP_TX_BYTES, OP_RX_BYTES, OP_TX_PUBLISH, OP_RX_PUBLISH, OP_TX_SLOT, OP
 enum { LIMIT_BYTES = 512 << 10 };
 
 static struct {
-	const uint8_t *at;
-	size_t left;
 	uint8_t tx[RING_PAGE_SIZE] __attribute__((aligned(64)));
 	uint8_t rx[RING_PAGE_SIZE] __attribute__((aligned(64)));
 	uint8_t frame[RX_FRAME_MAX];
@@ -32,23 +31,6 @@ static struct {
 	struct netback *nb;
 	struct vif *v;
 } world;
-
-static uint32_t take(unsigned int bytes)
-{
-	uint32_t value = 0;
-
-	for (unsigned int i = 0; i < bytes && world.left; i++, world.left--)
-		value |= (uint32_t)*world.at++ << (8 * i);
-	return value;
-}
-
-static void scribble(uint8_t *page)
-{
-	uint32_t offset = take(2) % RING_PAGE_SIZE, len = take(1) % 64;
-
-	for (uint32_t i = 0; i < len && offset + i < RING_PAGE_SIZE; i++)
-		page[offset + i] = (uint8_t)take(1);
-}
 
 static void interfere(void)
 {
@@ -237,8 +219,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	log_open("fuzz", LOG_ERR);
 	memset(&world, 0, sizeof(world));
-	world.at = data;
-	world.left = size;
+	program.at = data;
+	program.left = size;
 	world.nb = calloc(1, sizeof(*world.nb));
 	world.v = &world.nb->vif[0];
 	world.v->netback = world.nb;
@@ -249,7 +231,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (netbuf_new(LIMIT_BYTES, &ops, NULL, &world.nb->config.netbuf))
 		abort();
 	attach();
-	while (world.left)
+	while (program.left)
 		step(take(1) % OP_NR);
 
 	netbuf_pass(world.nb->config.netbuf);
