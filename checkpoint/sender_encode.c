@@ -83,23 +83,39 @@ static int step_begin(struct sender *s, struct work *w)
 					    : 0;
 }
 
+/* A record whose length is known at its end: room for a payload of at most `most` bytes. NULL: the stream is over. */
+static uint8_t *record_open(struct sender *s, size_t most)
+{
+	sender_compact(s);
+	if (buf_reserve(&s->out, RECORD_HEADER_SIZE + most + RECORD_ALIGN)) {
+		sender_over(s, -ENOMEM, "no memory for a record");
+		return NULL;
+	}
+	return s->out.data + s->out.len + RECORD_HEADER_SIZE;
+}
+
+static void record_close(struct sender *s, struct work *w, enum record_type type, uint32_t length)
+{
+	uint8_t *record = s->out.data + s->out.len;
+
+	memset(record + RECORD_HEADER_SIZE + length, 0, record_padded(length) - length);
+	record_header_put(record, &(struct record_header){(uint16_t)type, length, w->epoch->number});
+	s->out.len += RECORD_HEADER_SIZE + record_padded(length);
+	w->report.wire_bytes += RECORD_HEADER_SIZE + record_padded(length);
+}
+
 /* One PAGES record: reserved at its greatest size, cut to what was needed. */
 static int encode_batch(struct sender *s, struct work *w, size_t nr)
 {
+	uint8_t *record = record_open(s, RECORD_PAGES_SIZE + nr * (RECORD_ENTRY_SIZE + SENDER_PAGE));
 	struct epoch *e = w->epoch;
-	size_t most =
-		RECORD_HEADER_SIZE + RECORD_PAGES_SIZE + nr * (RECORD_ENTRY_SIZE + SENDER_PAGE);
-	uint32_t length;
-	uint8_t *record, *entry, *payload;
+	uint8_t *entry, *payload;
 	size_t i;
 
-	sender_compact(s);
-	if (buf_reserve(&s->out, most + RECORD_ALIGN))
-		return sender_over(s, -ENOMEM, "no memory for a batch");
-	record = s->out.data + s->out.len;
-	entry = record + RECORD_HEADER_SIZE + RECORD_PAGES_SIZE;
+	if (!record)
+		return -ENOMEM;
+	entry = record + RECORD_PAGES_SIZE;
 	payload = entry + nr * RECORD_ENTRY_SIZE;
-
 	for (i = w->page; i < w->page + nr; i++, entry += RECORD_ENTRY_SIZE) {
 		const uint8_t *page = e->pages + i * SENDER_PAGE;
 		enum page_encoding enc;
@@ -114,13 +130,8 @@ static int encode_batch(struct sender *s, struct work *w, size_t nr)
 		payload += len;
 		w->report.pages_by_encoding[enc]++;
 	}
-
-	length = (uint32_t)(payload - record - RECORD_HEADER_SIZE);
-	memset(payload, 0, record_padded(length) - length);
-	record_header_put(record, &(struct record_header){RECORD_PAGES, length, e->number});
-	record_pages_put(record + RECORD_HEADER_SIZE, (uint32_t)nr);
-	s->out.len += RECORD_HEADER_SIZE + record_padded(length);
-	w->report.wire_bytes += RECORD_HEADER_SIZE + record_padded(length);
+	record_pages_put(record, (uint32_t)nr);
+	record_close(s, w, RECORD_PAGES, (uint32_t)(payload - record));
 	return 0;
 }
 
@@ -174,24 +185,18 @@ static int step_blobs(struct sender *s, struct work *w)
 static int encode_change(struct sender *s, struct work *w, const struct block_change *c)
 {
 	int bytes = c->kind == BLOCK_WRITE ? (int)c->bytes : 0, packed = 0;
-	uint8_t *record, *data;
-	uint32_t length;
+	uint8_t *record = record_open(s, RECORD_CHANGE_SIZE + (size_t)bytes);
+	uint8_t *data;
 
-	sender_compact(s);
-	if (buf_reserve(&s->out, RECORD_HEADER_SIZE + RECORD_CHANGE_SIZE + (size_t)bytes + RECORD_ALIGN))
-		return sender_over(s, -ENOMEM, "no memory for a change");
-	record = s->out.data + s->out.len;
-	data = record + RECORD_HEADER_SIZE + RECORD_CHANGE_SIZE;
+	if (!record)
+		return -ENOMEM;
+	data = record + RECORD_CHANGE_SIZE;
 	if (bytes)
 		packed = LZ4_compress_default(c->data, (char *)data, bytes, bytes - 1);
 	if (bytes && packed <= 0)
 		memcpy(data, c->data, (size_t)bytes);
-	record_change_put(record + RECORD_HEADER_SIZE, c, packed > 0 ? CHANGE_LZ4 : CHANGE_RAW);
-	length = (uint32_t)(RECORD_CHANGE_SIZE + (packed > 0 ? packed : bytes));
-	memset(record + RECORD_HEADER_SIZE + length, 0, record_padded(length) - length);
-	record_header_put(record, &(struct record_header){RECORD_CHANGE, length, w->epoch->number});
-	s->out.len += RECORD_HEADER_SIZE + record_padded(length);
-	w->report.wire_bytes += RECORD_HEADER_SIZE + record_padded(length);
+	record_change_put(record, c, packed > 0 ? CHANGE_LZ4 : CHANGE_RAW);
+	record_close(s, w, RECORD_CHANGE, (uint32_t)(RECORD_CHANGE_SIZE + (packed > 0 ? packed : bytes)));
 	w->report.raw_bytes += (uint64_t)bytes;
 	epoch_hash_change(s->hash, c);
 	return 0;
