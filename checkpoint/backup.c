@@ -2,9 +2,11 @@
 #include "checkpoint/backup.h"
 #include "checkpoint/disk_replica.h"
 #include "checkpoint/engine.h"
+#include "checkpoint/framelog.h"
 #include "checkpoint/job.h"
 #include "checkpoint/link.h"
 #include "checkpoint/machine.h"
+#include "checkpoint/output.h"
 #include "checkpoint/part_disk.h"
 #include "checkpoint/part_memory.h"
 #include "checkpoint/part_net.h"
@@ -37,6 +39,7 @@ struct backup {
 	/* Pages that must not be written before activation, and the latest of each blob. */
 	struct epoch *last;
 	struct store_ahead *ahead;
+	struct framelog *inputs, *outputs;
 	struct disk_replica *replica;	/* NULL: the guest has no disks, or none were said yet */
 };
 
@@ -168,6 +171,33 @@ static int apply_blobs(struct backup *b, struct epoch *e)
 	return !rc && new_layout ? apply_layout(b) : rc;
 }
 
+struct output_of {
+	struct framelog *log;
+	uint64_t epoch;
+};
+
+static void keep_output(void *arg, const struct output_frame *f)
+{
+	const struct output_of *to = arg;
+
+	framelog_add(to->log, to->epoch, f->devid, f->data, f->len);
+}
+
+/* An epoch that is being put in place: what it contains need not be received again, what it sent may have to be. */
+static int apply_frames(struct backup *b, struct epoch *e)
+{
+	struct output_of to = {b->outputs, e->number};
+	struct buf *blob = &e->blob[BLOB_OUTPUT];
+	uint64_t released = 0;
+	int rc;
+
+	framelog_forget(b->inputs, e->number);
+	rc = blob->len ? output_read(blob->data, blob->len, &released, keep_output, &to) : 0;
+	framelog_forget(b->outputs, released);
+	buf_reset(blob);
+	return rc;
+}
+
 static int backup_apply(void *arg, struct epoch *e)
 {
 	struct backup *b = arg;
@@ -176,7 +206,9 @@ static int backup_apply(void *arg, struct epoch *e)
 
 	/* Half an epoch in the shell is no copy: current again only when all of it is in. */
 	b->current = false;
-	rc = apply_blobs(b, e);
+	rc = apply_frames(b, e);
+	if (!rc)
+		rc = apply_blobs(b, e);
 	if (!rc && !b->shaped)
 		rc = -EPROTO;
 	for (i = 0; !rc && i < e->nr_pages; i++)
@@ -193,6 +225,14 @@ static int backup_apply(void *arg, struct epoch *e)
 	b->current = true;
 	b->w->epoch = e->number;
 	return 0;
+}
+
+static void backup_input(void *arg, const struct record_input *input, const void *data, size_t len)
+{
+	struct backup *b = arg;
+
+	if (input->epoch > b->w->epoch)
+		framelog_add(b->inputs, input->epoch, input->devid, data, len);
 }
 
 /* What Xen would refuse when it is too late. */
@@ -214,6 +254,7 @@ static const struct receiver_ops receiver_ops = {
 	.page = backup_page,
 	.check = backup_check,
 	.apply = backup_apply,
+	.input = backup_input,
 };
 
 /* ---- the stream ---- */
@@ -330,6 +371,8 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 	b->current = b->shaped = false;
 	disk_replica_free(b->replica);
 	b->replica = NULL;
+	framelog_forget(b->inputs, UINT64_MAX);
+	framelog_forget(b->outputs, UINT64_MAX);
 	epoch_reset(b->last);
 	memset(&b->memory.machine, 0, sizeof(b->memory.machine));
 	b->w->epoch = 0;
@@ -425,6 +468,8 @@ static int bring_to_life(struct backup *b, Understudy__WorkerActivated *m)
 		rc = timed(&en, b->last, &net.base, &m->devices_us);
 	m->devices_us += disks_us;
 	if (!rc)
+		m->received_again = framelog_give(b->inputs, netback_replay, w->netback);
+	if (!rc)
 		rc = fi_point("ACTIVATE_RUN");
 	if (!rc)
 		rc = worker_unpause(w);
@@ -471,6 +516,7 @@ int backup_activate(struct backup *b, uint64_t term)
 	if (rc)
 		worker_send_alarm(w, "could not announce itself on the network: %s", strerror(-rc));
 	m.announce_us = (uint32_t)(clock_us() - t);
+	m.sent_again = framelog_give(b->outputs, netback_send, w->netback);
 	w->term = term;
 	became_primary(w, &m, began);
 	netback_nudge(w->netback);
@@ -547,6 +593,10 @@ int backup_new(struct worker *w, struct backup **out)
 	b->settle_event = evtimer_new(w->base, settle_due, w);
 	rc = b->tick_event && b->settle_event ? epoch_new(TAIL_PAGES_MAX, &b->last) : -ENOMEM;
 	if (!rc)
+		rc = framelog_new(&b->inputs);
+	if (!rc)
+		rc = framelog_new(&b->outputs);
+	if (!rc)
 		rc = store_ahead_new(w->base, w->domid, w->name, nodes_there, b, &b->ahead);
 	if (!rc)
 		rc = job_start(w->base, map_work, map_done, b);
@@ -569,6 +619,8 @@ void backup_free(struct backup *b)
 	if (b->last)
 		epoch_free(b->last);
 	store_ahead_free(b->ahead);
+	framelog_free(b->inputs);
+	framelog_free(b->outputs);
 	disk_replica_free(b->replica);
 	free(b);
 }

@@ -11,6 +11,7 @@ enum { EPOCH_PAGE_SIZE = 4096 };
 const char *const epoch_blob_name[EPOCH_BLOBS] = {
 	[BLOB_CONTEXT] = "context", [BLOB_MACHINE] = "machine", [BLOB_LAYOUT] = "layout",
 	[BLOB_NET] = "net",	    [BLOB_STORE] = "store",	[BLOB_DISKS] = "disks",
+	[BLOB_OUTPUT] = "output",
 };
 
 /* The page area is mapped, not allocated: aligned, moved by the kernel without a copy, and not

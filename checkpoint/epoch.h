@@ -26,6 +26,7 @@ enum epoch_blob {
 	BLOB_NET,	/* netback_state() */
 	BLOB_STORE,	/* store_snapshot(); only when it changed */
 	BLOB_DISKS,	/* block_state(); only when it changed */
+	BLOB_OUTPUT,	/* what the guest sent (part_net.h); of this epoch alone */
 	EPOCH_BLOBS
 };
 extern const char *const epoch_blob_name[EPOCH_BLOBS];
@@ -40,7 +41,7 @@ struct epoch {
 	size_t nr_pages, max_pages;
 	uint64_t *gfn;			/* [nr_pages] */
 	uint8_t *pages;			/* [nr_pages][4096] */
-	struct buf blob[EPOCH_BLOBS];	/* len 0: unchanged since the last epoch that had it */
+	struct buf blob[EPOCH_BLOBS];	/* len 0: unchanged since the last epoch that had it; BLOB_OUTPUT: nothing */
 
 	/* What was done to the disks, in order. */
 	size_t nr_changes, max_changes;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "checkpoint/part_net.h"
+#include "checkpoint/output.h"
 
 #include <errno.h>
 #include <string.h>
@@ -11,13 +12,37 @@ static struct part_net *net_self(struct participant *p)
 
 static int net_setup(struct participant *p)
 {
-	buf_reset(&net_self(p)->sent);
+	struct part_net *pn = net_self(p);
+
+	buf_reset(&pn->sent);
+	pn->released = pn->untold = 0;
 	return 0;
 }
 
 static int net_drain(struct participant *p, bool paused)
 {
 	return netback_drain(net_self(p)->netback);
+}
+
+static void add_output(void *arg, const struct packet *p)
+{
+	output_add(arg, &(struct output_frame){netback_devid(p), p->len, p->data});
+}
+
+/* Nothing depends on it: where memory is short there is less of it, or none. */
+static void capture_output(struct part_net *pn, struct epoch *e)
+{
+	struct buf *b = &e->blob[BLOB_OUTPUT];
+
+	if (output_begin(b, pn->released))
+		return;
+	netbuf_look(pn->netbuf, add_output, b);
+	if (output_any(b))
+		pn->untold = e->number;
+	else if (pn->untold && pn->released >= pn->untold)
+		pn->untold = 0;
+	else
+		buf_reset(b);
 }
 
 static int net_capture(struct participant *p, struct epoch *e)
@@ -44,12 +69,16 @@ static int net_capture(struct participant *p, struct epoch *e)
 	/* The worker has one thread: only behind a final epoch could a back end move while the guest stands still. */
 	if (e->flags & EPOCH_FINAL)
 		netback_freeze(pn->netback, true);
+	capture_output(pn, e);
 	return netbuf_close(pn->netbuf, e->number);
 }
 
 static int net_commit(struct participant *p, uint64_t number)
 {
-	return netbuf_release(net_self(p)->netbuf, number);
+	struct part_net *pn = net_self(p);
+
+	pn->released = number;
+	return netbuf_release(pn->netbuf, number);
 }
 
 /* Frames drained for the failed epoch stay in the open one and are closed by the next. */

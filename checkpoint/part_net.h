@@ -12,6 +12,8 @@ struct part_net {
 	struct netback *netback;
 	struct netbuf *netbuf;
 	struct buf sent, now;		/* the net blob that the backup has; scratch */
+	uint64_t released;		/* the last epoch whose output was */
+	uint64_t untold;		/* the last one with output whose release the backup was not told of; 0: none */
 };
 
 extern const struct participant_ops part_net_ops;

@@ -35,6 +35,7 @@ enum {
 	AGAIN_ALARM_MS = 1000,		/* xenstore kept us from a checkpoint for so long */
 	DIAL_TIMEOUT_MS = 3000,
 	HOLD_MAX_DEFAULT_MS = 5000,
+	INPUT_EPOCH_BYTES = 32 << 10,	/* input of one epoch that is sent ahead: requests, not bulk */
 	CAPTURED_TIMES = 64,		/* capture times of epochs in flight; a power of two above any window */
 };
 
@@ -73,6 +74,7 @@ struct primary {
 
 	struct samples pause, commit;
 	uint64_t window_started_us, window_epochs, window_pages, window_raw, window_wire;
+	size_t input_bytes;		/* of the open epoch */
 	uint64_t epochs_total, raw_total, wire_total, by_encoding[5], heard_us;
 };
 
@@ -96,6 +98,7 @@ static void sender_end(struct primary *p)
 	if (p->sender_event)
 		event_free(p->sender_event);
 	p->sender_event = NULL;
+	netback_set_input(p->w->netback, NULL, NULL);
 	if (!p->sender)
 		return;
 
@@ -221,6 +224,17 @@ static void submit(struct primary *p, struct epoch *e)
 		p->free_epochs[p->nr_free++] = e;	/* SENDER_LOST is on its way */
 }
 
+/* The guest has received a frame. Should this host be lost, the backup lets its copy receive it as well, if that has not. */
+static void received(void *arg, uint32_t devid, const void *data, size_t len)
+{
+	struct primary *p = arg;
+
+	if (p->input_bytes + len > INPUT_EPOCH_BYTES)
+		return;
+	p->input_bytes += len;
+	sender_input(p->sender, p->next_number, devid, data, len);
+}
+
 static struct epoch *epoch_take(struct primary *p, uint32_t flags)
 {
 	struct epoch *e = p->free_epochs[--p->nr_free];
@@ -289,8 +303,11 @@ static void capture(struct primary *p)
 		return;
 	}
 	p->again_since_us = 0;
-	if (e->flags & EPOCH_FIRST)
+	p->input_bytes = 0;
+	if (e->flags & EPOCH_FIRST) {
 		p->first_number = e->number;
+		netback_set_input(p->w->netback, received, p);
+	}
 	if (e->flags & EPOCH_FINAL)
 		p->final_number = e->number;
 	else

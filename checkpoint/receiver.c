@@ -48,6 +48,7 @@ struct receiver {
 	struct epoch_hash *hash;
 	uint32_t blobs;
 	uint64_t changes_bytes;
+	uint64_t input_epoch; /* the last INPUT's */
 	int last_blob;
 	uint64_t last;	 /* whole and acknowledged; 0: none yet in this stream */
 	bool first_seen; /* EPOCH_FIRST is past: no more sync epochs */
@@ -422,6 +423,21 @@ static int take_end(struct receiver *r, const struct record_header *h, const uin
 	return rc;
 }
 
+static int take_input(struct receiver *r, const struct record_header *h, const uint8_t *payload)
+{
+	struct record_input input;
+	const char *wrong = record_input_get(payload, h->length, &input);
+
+	if (!wrong && input.epoch < r->input_epoch)
+		wrong = "behind one of a later epoch";
+	if (wrong)
+		return violation(r, wrong);
+	r->input_epoch = input.epoch;
+	if (r->ops.input)
+		r->ops.input(r->arg, &input, payload + RECORD_INPUT_SIZE, h->length - RECORD_INPUT_SIZE);
+	return 0;
+}
+
 static int take_heartbeat(struct receiver *r, const struct record_header *h, const uint8_t *payload)
 {
 	return 0;
@@ -449,7 +465,7 @@ static const take_fn takers[RECORD_TYPES] = {
 	[RECORD_EPOCH_BEGIN] = take_begin,   [RECORD_PAGES] = take_pages,
 	[RECORD_BLOB] = take_blob,	     [RECORD_EPOCH_END] = take_end,
 	[RECORD_HEARTBEAT] = take_heartbeat, [RECORD_GOODBYE] = take_goodbye,
-	[RECORD_CHANGE] = take_change,
+	[RECORD_CHANGE] = take_change,	     [RECORD_INPUT] = take_input,
 };
 
 /* The epoch that a record's header must name. BEGIN brings a new one. */

@@ -7,6 +7,7 @@
 #define CHECKPOINT_RECEIVER_H
 
 #include "checkpoint/epoch.h"
+#include "checkpoint/record.h"
 
 struct receiver;
 
@@ -23,6 +24,9 @@ struct receiver_ops {
 	 * A gfn may occur twice: the later page counts. An error means the shell is no longer a copy: the stream is closed, nothing
 	 * may be activated. */
 	int (*apply)(void *arg, struct epoch *e);
+	/* A frame that the guest received on the primary; `data` is valid during the call. May come late: also of an epoch that was
+	 * applied. May be NULL. */
+	void (*input)(void *arg, const struct record_input *input, const void *data, size_t len);
 };
 
 struct receiver_config {

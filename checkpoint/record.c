@@ -36,6 +36,9 @@ struct wire_blob {
 struct wire_change {
 	uint8_t devid[4], kind[2], encoding[2], offset[8], bytes[8];
 };
+struct wire_input {
+	uint8_t epoch[8], devid[4], checksum[4];
+};
 struct wire_ack {
 	uint8_t term[8], promise_us[8];
 };
@@ -51,6 +54,7 @@ _Static_assert(sizeof(struct wire_pages) == RECORD_PAGES_SIZE, "PAGES");
 _Static_assert(sizeof(struct wire_entry) == RECORD_ENTRY_SIZE, "page entry");
 _Static_assert(sizeof(struct wire_blob) == RECORD_BLOB_SIZE, "BLOB");
 _Static_assert(sizeof(struct wire_change) == RECORD_CHANGE_SIZE, "CHANGE");
+_Static_assert(sizeof(struct wire_input) == RECORD_INPUT_SIZE, "INPUT");
 _Static_assert(sizeof(struct wire_ack) == RECORD_ACK_SIZE, "ACK");
 _Static_assert(sizeof(struct wire_goodbye) == RECORD_GOODBYE_SIZE, "GOODBYE");
 
@@ -75,6 +79,7 @@ const char *const record_type_name[RECORD_TYPES] = {
 	[RECORD_ACK] = "ACK",
 	[RECORD_GOODBYE] = "GOODBYE",
 	[RECORD_CHANGE] = "CHANGE",
+	[RECORD_INPUT] = "INPUT",
 };
 
 const char *const goodbye_name[GOODBYES] = {
@@ -87,6 +92,7 @@ const char *const goodbye_name[GOODBYES] = {
 const uint32_t record_blob_max[EPOCH_BLOBS] = {
 	[BLOB_CONTEXT] = 8 << 20, [BLOB_MACHINE] = 4096,  [BLOB_LAYOUT] = RECORD_BLOB_MAX,
 	[BLOB_NET] = 64 << 10,	  [BLOB_STORE] = 1 << 20,  [BLOB_DISKS] = 4096,
+	[BLOB_OUTPUT] = 64 << 10,
 };
 
 enum {
@@ -114,6 +120,8 @@ static const struct record_rule {
 			    RECORD_EITHER, RECORD_ANYWHERE},
 	[RECORD_CHANGE] = {RECORD_CHANGE_SIZE, RECORD_CHANGE_SIZE + BLOCK_CHANGE_BYTES_MAX,
 			   RECORD_FROM_PRIMARY, RECORD_OPEN},
+	[RECORD_INPUT] = {RECORD_INPUT_SIZE + RECORD_INPUT_DATA_MIN, RECORD_INPUT_SIZE + RECORD_INPUT_DATA_MAX,
+			  RECORD_FROM_PRIMARY, RECORD_ANYWHERE},
 };
 
 void stream_hello_put(uint8_t at[STREAM_HELLO_SIZE], const struct stream_hello *h)
@@ -402,6 +410,34 @@ const char *record_change_get(const uint8_t *at, uint32_t length, struct block_c
 	    (kind == BLOCK_FLUSH && c->offset_bytes))
 		return "an impossible range";
 	return change_data_wrong(c, *encoding, length - RECORD_CHANGE_SIZE);
+}
+
+/* Over all but itself. */
+static uint32_t input_checksum(const uint8_t *at, size_t length)
+{
+	const struct wire_input *w = (const struct wire_input *)at;
+
+	return (uint32_t)XXH64(at + sizeof(*w), length - sizeof(*w), XXH64(w->epoch, sizeof(w->epoch) + sizeof(w->devid), 0));
+}
+
+void record_input_put(uint8_t *at, const struct record_input *i, const void *data, size_t len)
+{
+	struct wire_input *w = (struct wire_input *)at;
+
+	wire_put64(w->epoch, i->epoch);
+	wire_put32(w->devid, i->devid);
+	memcpy(at + sizeof(*w), data, len);
+	wire_put32(w->checksum, input_checksum(at, sizeof(*w) + len));
+}
+
+const char *record_input_get(const uint8_t *at, uint32_t length, struct record_input *i)
+{
+	const struct wire_input *w = (const struct wire_input *)at;
+
+	*i = (struct record_input){.epoch = wire_get64(w->epoch), .devid = wire_get32(w->devid)};
+	if (wire_get32(w->checksum) != input_checksum(at, length))
+		return "checksum differs";
+	return i->epoch ? NULL : "epoch 0";
 }
 
 void record_ack_put(uint8_t at[RECORD_ACK_SIZE], const struct record_ack *a)

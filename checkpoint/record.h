@@ -15,7 +15,8 @@
 enum {
 	STREAM_VERSION = 1,
 	STREAM_FEATURE_DISKS = 1 << 0,	/* CHANGE records and the disks blob */
-	STREAM_FEATURES = STREAM_FEATURE_DISKS,
+	STREAM_FEATURE_FRAMES = 1 << 1,	/* INPUT records and the output blob */
+	STREAM_FEATURES = STREAM_FEATURE_DISKS | STREAM_FEATURE_FRAMES,
 	STREAM_HELLO_SIZE = 56,
 	STREAM_ANSWER_SIZE = 32,
 
@@ -69,6 +70,7 @@ enum record_type {
 	RECORD_ACK,
 	RECORD_GOODBYE,
 	RECORD_CHANGE,
+	RECORD_INPUT,
 	RECORD_TYPES
 };
 extern const char *const record_type_name[RECORD_TYPES];
@@ -150,6 +152,18 @@ enum change_encoding { CHANGE_RAW, CHANGE_LZ4, CHANGE_ENCODINGS };
 void record_change_put(uint8_t at[RECORD_CHANGE_SIZE], const struct block_change *c, enum change_encoding encoding);
 /* Checks everything but whether the data decodes; c->data is not set. NULL, or what is wrong. */
 const char *record_change_get(const uint8_t *at, uint32_t length, struct block_change *c, enum change_encoding *encoding);
+
+/* INPUT: this, then a virtio-net header and a frame. */
+enum { RECORD_INPUT_SIZE = 16, RECORD_INPUT_DATA_MIN = 24, RECORD_INPUT_DATA_MAX = 2048 };
+
+struct record_input {
+	uint64_t epoch;			/* the first one that contains it */
+	uint32_t devid;			/* of the vif */
+};
+/* Writes `data` behind it as well. */
+void record_input_put(uint8_t *at, const struct record_input *i, const void *data, size_t len);
+/* `length`: of the whole payload. NULL, or what is wrong. */
+const char *record_input_get(const uint8_t *at, uint32_t length, struct record_input *i);
 
 struct record_ack {
 	uint64_t term, promise_us;

@@ -23,6 +23,8 @@
 #include <unistd.h>
 
 enum {
+	INPUT_WAITING_BYTES = 64 << 10, /* of frames that the thread has not come to */
+	INPUT_BEHIND_BYTES = 256 << 10, /* unsent: a frame would come too late to be of use */
 	GOODBYE_WAIT_MS = 100,
 	SENDER_NICE = 0,
 };
@@ -96,6 +98,8 @@ static int finish(struct sender *s)
 	r->epoch = w->epoch;
 	r->number = w->epoch->number;
 	r->raw_bytes += w->epoch->nr_pages * SENDER_PAGE;
+	r->wire_bytes += s->input_bytes;
+	s->input_bytes = 0;
 
 	pthread_mutex_lock(&s->lock);
 	s->sent.report[(s->sent.head + s->sent.nr++) % SENDER_EPOCHS_MAX] = *r;
@@ -118,6 +122,36 @@ static void take_work(struct sender *s)
 		s->nr--;
 	}
 	pthread_mutex_unlock(&s->lock);
+}
+
+/* The inputs that wait, as records of where the stream stands. A peer that is far behind gets none. */
+static int take_inputs(struct sender *s)
+{
+	bool wanted = s->answered && s->features & STREAM_FEATURE_FRAMES && sender_pending_bytes(s) < INPUT_BEHIND_BYTES;
+	struct record_header h;
+	struct buf inputs;
+	size_t at;
+
+	if (!s->answered)
+		return 0;
+	pthread_mutex_lock(&s->lock);
+	inputs = s->inputs;
+	s->inputs = s->leaving;
+	s->leaving = inputs;
+	pthread_mutex_unlock(&s->lock);
+	for (at = 0; at < s->leaving.len; at += RECORD_HEADER_SIZE + record_padded(h.length)) {
+		(void)record_header_get(s->leaving.data + at, RECORD_FROM_PRIMARY, RECORD_IDLE, &h);
+		h.epoch = s->begun;
+		record_header_put(s->leaving.data + at, &h);
+	}
+	if (wanted && s->leaving.len) {
+		sender_compact(s);
+		if (buf_add(&s->out, s->leaving.data, s->leaving.len))
+			return sender_over(s, -ENOMEM, "no memory for inputs");
+		s->input_bytes += s->leaving.len;
+	}
+	buf_reset(&s->leaving);
+	return 0;
 }
 
 static int take_ack(struct sender *s, const struct record_header *h, const uint8_t *payload)
@@ -377,7 +411,9 @@ static void *sender_run(void *arg)
 		log_debug(s->guest, "the sender keeps its priority: %s", strerror(errno));
 	s->now_us = s->heard_us = s->wrote_us = clock_us();
 	while (!rc && !stopping(s)) {
-		rc = sender_encode(s);
+		rc = take_inputs(s);
+		if (!rc)
+			rc = sender_encode(s);
 		if (!rc)
 			rc = keep_alive(s);
 		if (!rc)
@@ -513,6 +549,8 @@ void sender_free(struct sender *s)
 	page_codec_free(s->codec);
 	epoch_hash_free(s->hash);
 	buf_free(&s->out);
+	buf_free(&s->inputs);
+	buf_free(&s->leaving);
 	free(s->guest);
 	free(s);
 }
@@ -539,6 +577,23 @@ int sender_submit(struct sender *s, struct epoch *e)
 	if (!rc)
 		event_raise(s->wake_fd);
 	return rc;
+}
+
+void sender_input(struct sender *s, uint64_t epoch, uint32_t devid, const void *data, size_t len)
+{
+	bool first = false;
+	uint8_t *at;
+
+	pthread_mutex_lock(&s->lock);
+	if (!s->lost && s->inputs.len + len < INPUT_WAITING_BYTES) {
+		first = !s->inputs.len;
+		at = record_add(&s->inputs, RECORD_INPUT, 0, (uint32_t)(RECORD_INPUT_SIZE + len));
+		if (at)
+			record_input_put(at, &(struct record_input){epoch, devid}, data, len);
+	}
+	pthread_mutex_unlock(&s->lock);
+	if (first)
+		event_raise(s->wake_fd);
 }
 
 static void ring_take(struct sender *s, struct ring *ring, struct sender_report *r)

@@ -41,6 +41,12 @@ int sender_fd(const struct sender *s);
 /* Queues `e`; the sender owns it until it is returned. Never blocks. -EPIPE: the stream is lost; -EAGAIN: 64 are out already. */
 int sender_submit(struct sender *s, struct epoch *e);
 
+/*
+ * A frame that the guest has just received, which `epoch` will be the first to contain: on its way at once, ahead of what is not yet
+ * encoded. Never blocks; dropped if too much waits, or if the backup does not know of it.
+ */
+void sender_input(struct sender *s, uint64_t epoch, uint32_t devid, const void *data, size_t len);
+
 enum sender_event {
 	SENDER_NONE,
 	SENDER_SENT,		/* `epoch` is encoded and in the socket: the buffer is back. Makes the descriptor readable only together

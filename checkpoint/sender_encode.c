@@ -45,7 +45,7 @@ uint8_t *sender_add_record(struct sender *s, enum record_type type, uint64_t epo
 
 static int step_begin(struct sender *s, struct work *w)
 {
-	const struct epoch *e = w->epoch;
+	struct epoch *e = w->epoch;
 	struct record_begin begin = {
 		.term = e->term,
 		.captured_us = e->captured_us,
@@ -68,6 +68,8 @@ static int step_begin(struct sender *s, struct work *w)
 		return sender_over(s, -EPROTONOSUPPORT, "the backup cannot take disks");
 	if (e->nr_changes > UINT32_MAX)
 		return sender_over(s, -E2BIG, "%zu changes of disks", e->nr_changes);
+	if (!(s->features & STREAM_FEATURE_FRAMES))
+		buf_reset(&e->blob[BLOB_OUTPUT]);
 	for (i = 0; i < EPOCH_BLOBS; i++)
 		begin.blobs += e->blob[i].len > 0;
 	at = sender_add_record(s, RECORD_EPOCH_BEGIN, e->number, RECORD_BEGIN_SIZE);

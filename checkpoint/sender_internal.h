@@ -56,12 +56,14 @@ struct sender {
 	bool stop, lost, lost_reported;
 	int error;
 	char cause[SENDER_CAUSE_MAX];
+	struct buf inputs; /* INPUT records; their headers' epochs are set when they go */
 
 	/* The thread's own: */
 	struct page_codec *codec;
 	struct epoch_hash *hash;
 	struct work work;
-	struct buf out;
+	struct buf out, leaving; /* leaving: inputs that were taken out from under the lock */
+	uint64_t input_bytes;	 /* sent, and not reported yet */
 	size_t out_start;
 	uint8_t in[SENDER_IN_BYTES];
 	size_t in_len;

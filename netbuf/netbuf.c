@@ -195,6 +195,12 @@ void netbuf_hold(struct netbuf *nb)
 	nb->holding = true;
 }
 
+void netbuf_look(const struct netbuf *nb, void (*fn)(void *arg, const struct packet *p), void *arg)
+{
+	for (const struct packet *p = nb->open.first; p; p = p->next)
+		fn(arg, p);
+}
+
 int netbuf_close(struct netbuf *nb, uint64_t epoch)
 {
 	struct closed *c;

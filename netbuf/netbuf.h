@@ -44,6 +44,9 @@ void netbuf_push(struct netbuf *nb, struct packet *p);
 /* From now on frames are held; they belong to the open epoch. Idempotent. */
 void netbuf_hold(struct netbuf *nb);
 
+/* Looks at what is held by the open epoch, in order. */
+void netbuf_look(const struct netbuf *nb, void (*fn)(void *arg, const struct packet *p), void *arg);
+
 /* The open epoch becomes `epoch` (greater than every closed one, else -EINVAL); a new one opens. */
 int netbuf_close(struct netbuf *nb, uint64_t epoch);
 

@@ -482,13 +482,15 @@ static void activated(struct guest *g, const Understudy__WorkerActivated *a)
 	events_add(g->d->events, g->tag.name, "activated",
 		   g->announce_switch ? "switchover" : "failover",
 		   "term epoch total_us context_us devices_us store_us announce_us "
-		   "running_wall_us last_heard_mono_us declared_to_running_us heard_to_running_us",
+		   "running_wall_us last_heard_mono_us declared_to_running_us heard_to_running_us "
+		   "received_again sent_again",
 		   (int64_t)g->tag.term, (int64_t)a->epoch, (int64_t)a->total_us,
 		   (int64_t)a->context_us, (int64_t)a->devices_us,
 		   (int64_t)a->store_us, (int64_t)a->announce_us, (int64_t)a->running_wall_us,
 		   (int64_t)g->last_heard_us,
 		   (int64_t)(now - (g->declared_us ? g->declared_us : g->begin_us)),
-		   (int64_t)(g->last_heard_us ? now - g->last_heard_us : 0));
+		   (int64_t)(g->last_heard_us ? now - g->last_heard_us : 0),
+		   (int64_t)a->received_again, (int64_t)a->sent_again);
 	stream_fd_close(g);
 	g->declared_dead = false;
 	g->declared_us = g->last_heard_us = 0;

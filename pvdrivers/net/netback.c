@@ -153,6 +153,21 @@ void netback_emit(struct netback *nb, struct packet *p)
 	tx_emit(p->out, p);
 }
 
+uint32_t netback_devid(const struct packet *p)
+{
+	return ((const struct vif *)p->out)->devid;
+}
+
+int netback_send(struct netback *nb, uint32_t devid, const void *data, size_t len)
+{
+	FOR_EACH_VIF(nb, v)
+	{
+		if (v->tap >= 0 && v->devid == devid)
+			return tap_write(v->tap, data, len);
+	}
+	return -ENODEV;
+}
+
 void netback_pressure(struct netback *nb, bool full)
 {
 	nb->full = full;

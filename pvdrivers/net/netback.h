@@ -18,6 +18,9 @@ struct event_base;
 struct xs_handle;
 struct netback;
 
+/* What one frame may have to be told to an input function, with its header: no segments to come, and no more than most are. */
+enum { NETBACK_INPUT_BYTES_MIN = 24, NETBACK_INPUT_BYTES_MAX = 2048 };
+
 enum { NETBACK_VIFS_MAX = 8, NETBACK_RING_PAGES_MAX = 2 * NETBACK_VIFS_MAX, NETBACK_ADDRESSES_MAX = 16 };
 
 struct netback_config {
@@ -40,6 +43,9 @@ void netback_free(struct netback *nb, bool keep_taps);
 
 /* The emit side of the netbuf: writes to the TAP named by p->out. Frees p. A full TAP queue drops like a wire does, counted. */
 void netback_emit(struct netback *nb, struct packet *p);
+
+/* The vif that a packet leaves by. */
+uint32_t netback_devid(const struct packet *p);
 
 /* The netbuf is full / has room: stop or go on consuming tx rings. */
 void netback_pressure(struct netback *nb, bool full);
@@ -75,6 +81,18 @@ int netback_activate(struct netback *nb, const void *blob, size_t len);
 
 /* An activation failed behind netback_activate(), or in it: lets go of the shell's rings, which are only a copy again. */
 void netback_deactivate(struct netback *nb);
+
+/* `fn` is told of each frame when the guest has received it: `data` is a virtio-net header and the frame, `len` bytes within the limits
+ * above; others are not told. fn NULL: nobody is. */
+typedef void netback_input(void *arg, uint32_t devid, const void *data, size_t len);
+void netback_set_input(struct netback *nb, netback_input *fn, void *arg);
+
+/* Behind netback_activate(): the guest receives this (copied), in the order of the calls, before anything from the TAP. -ENODEV: that vif
+ * is not attached; -EINVAL: too short or too long; -ENOMEM. */
+int netback_replay(struct netback *nb, uint32_t devid, const void *data, size_t len);
+
+/* Behind netback_activate(): sends a frame in the guest's name, `data` as above. -ENODEV: no such vif; other -errno: it is lost. */
+int netback_send(struct netback *nb, uint32_t devid, const void *data, size_t len);
 
 /* Gratuitous ARP and unsolicited neighbour advertisements (RARP where no address is known) for all vifs, straight to the TAPs. */
 int netback_announce(struct netback *nb);

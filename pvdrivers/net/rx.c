@@ -9,8 +9,11 @@
 #include "pvdrivers/net/headers.h"
 #include "pvdrivers/net/vif.h"
 
+#include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 struct rx_frame {
 	uint8_t *data;	/* the virtio-net header, then the frame */
@@ -42,6 +45,43 @@ void rx_drop_waiting(struct vif *v)
 	free(v->waiting);
 	v->waiting = NULL;
 	v->waiting_len = v->waiting_slots = 0;
+	while (v->replay) {
+		struct replay *r = v->replay;
+
+		DL_DELETE(v->replay, r);
+		v->stats.rx_dropped++;
+		free(r);
+	}
+}
+
+static int replay_add(struct vif *v, const void *data, size_t len)
+{
+	struct replay *r = malloc(sizeof(*r) + len);
+
+	if (!r)
+		return -ENOMEM;
+	r->len = (uint32_t)len;
+	memcpy(r->data, data, len);
+	DL_APPEND(v->replay, r);
+	return 0;
+}
+
+void netback_set_input(struct netback *nb, netback_input *fn, void *arg)
+{
+	nb->input = fn;
+	nb->input_arg = arg;
+}
+
+int netback_replay(struct netback *nb, uint32_t devid, const void *data, size_t len)
+{
+	if (len < NETBACK_INPUT_BYTES_MIN || len > NETBACK_INPUT_BYTES_MAX)
+		return -EINVAL;
+	FOR_EACH_VIF(nb, v)
+	{
+		if (v->attached && v->devid == devid)
+			return replay_add(v, data, len);
+	}
+	return -ENODEV;
 }
 
 static int rx_offloads(const struct vif *v, const struct virtio_net_hdr *h, struct rx_frame *f)
@@ -69,8 +109,10 @@ static int rx_offloads(const struct vif *v, const struct virtio_net_hdr *h, stru
 
 	/* A TAP has one switch for both versions of IP, a front end has two. */
 	if (!v->features.checksum_v6 && !f->gso_type && !frame_l3(frame, f->bytes, &l3) &&
-	    l3.type == ETHER_TYPE_IPV6)
+	    l3.type == ETHER_TYPE_IPV6) {
+		f->data[offsetof(struct virtio_net_hdr, flags)] = 0;
 		return frame_complete_checksum(frame, f->bytes, h->csum_start, h->csum_offset);
+	}
 	f->flags |= NETRXF_csum_blank | NETRXF_data_validated;
 	return 0;
 }
@@ -138,11 +180,24 @@ static int rx_keep_waiting(struct vif *v, const uint8_t *data, size_t len, unsig
 	return 0;
 }
 
-/* The next frame, at `to`: the one that waits, or one from the TAP. Bytes or -errno. */
+static ssize_t rx_next_replay(struct vif *v, uint8_t *to)
+{
+	struct replay *r = v->replay;
+	ssize_t len = r->len;
+
+	memcpy(to, r->data, r->len);
+	DL_DELETE(v->replay, r);
+	free(r);
+	return len;
+}
+
+/* The next frame, at `to`: the one that waits, or one to be replayed, or one from the TAP. Bytes or -errno. */
 static ssize_t rx_next(struct vif *v, uint8_t *to)
 {
 	ssize_t len = v->waiting_len;
 
+	if (!v->waiting && v->replay)
+		return rx_next_replay(v, to);
 	if (!v->waiting)
 		return tap_read(v->tap, to, RX_FRAME_MAX);
 	memcpy(to, v->waiting, v->waiting_len);
@@ -205,6 +260,14 @@ static void rx_answer_extra(struct vif *v, const struct rx_frame *f)
 	       sizeof(netif_rx_response_t));
 }
 
+static void rx_tell(struct vif *v, const struct rx_frame *f)
+{
+	size_t len = VNET_LEN + f->bytes;
+
+	if (v->netback->input && len >= NETBACK_INPUT_BYTES_MIN && len <= NETBACK_INPUT_BYTES_MAX)
+		v->netback->input(v->netback->input_arg, v->devid, f->data, len);
+}
+
 static void rx_answer(struct vif *v, const struct rx_batch *b, const struct rx_frame *f)
 {
 	bool ok = true;
@@ -231,6 +294,7 @@ static void rx_answer(struct vif *v, const struct rx_batch *b, const struct rx_f
 	if (ok) {
 		v->stats.rx_packets++;
 		v->stats.rx_bytes += f->bytes;
+		rx_tell(v, f);
 	} else {
 		v->stats.rx_dropped++;
 	}

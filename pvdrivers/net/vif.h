@@ -50,6 +50,13 @@ struct vif_features {
 	bool sg, gso_v4, gso_v6, checksum_v4, checksum_v6;
 };
 
+/* A frame that the guest is to receive before anything from the TAP. */
+struct replay {
+	struct replay *prev, *next;
+	uint32_t len;
+	uint8_t data[]; /* [len] */
+};
+
 struct vif {
 	struct netback *netback;
 	bool present;  /* the toolstack's directory is there */
@@ -85,6 +92,7 @@ struct vif {
 	/* A frame from the TAP that waits for more room in the ring. */
 	uint8_t *waiting;
 	uint32_t waiting_len, waiting_slots;
+	struct replay *replay; /* oldest first */
 
 	struct addresses addresses;
 	struct flows flows;
@@ -101,6 +109,8 @@ struct netback {
 	struct grant *grant;
 	struct devices *devices;
 	bool full, frozen;
+	netback_input *input;
+	void *input_arg;
 	struct tx_batch *tx_batch;
 	struct rx_batch *rx_batch;
 	struct vif vif[NETBACK_VIFS_MAX];
@@ -139,7 +149,7 @@ struct tx_batch *tx_batch_new(void);
 /* rx.c. 1: more may be there; 0: the TAP is empty; -EAGAIN: no room, the guest will tell us;
  * another -errno: the vif must fail. */
 int rx_run(struct vif *v, unsigned int batches);
-void rx_drop_waiting(struct vif *v);
+void rx_drop_waiting(struct vif *v); /* and what was to be replayed */
 struct rx_batch *rx_batch_new(void);
 
 #endif

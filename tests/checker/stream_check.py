@@ -17,7 +17,7 @@ PAGE = 4096
 MAGIC = b"UNDRSTDY"
 WHOLE, MALFORMED, USAGE, TORN = range(4)
 
-EPOCH_BEGIN, PAGES, BLOB, EPOCH_END, HEARTBEAT, ACK, GOODBYE, CHANGE = range(1, 9)
+EPOCH_BEGIN, PAGES, BLOB, EPOCH_END, HEARTBEAT, ACK, GOODBYE, CHANGE, INPUT = range(1, 10)
 RECORDS = {  # type: (name, shortest, longest); what a primary may send
     EPOCH_BEGIN: ("EPOCH_BEGIN", 40, 40),
     PAGES: ("PAGES", 16, 8 + 256 * (8 + PAGE)),
@@ -26,12 +26,13 @@ RECORDS = {  # type: (name, shortest, longest); what a primary may send
     HEARTBEAT: ("HEARTBEAT", 0, 0),
     GOODBYE: ("GOODBYE", 8, 208),
     CHANGE: ("CHANGE", 24, 24 + (1 << 20)),
+    INPUT: ("INPUT", 16 + 24, 16 + 2048),
 }
 SYNC, FIRST, FINAL = 1, 2, 4
 ZERO, SAME, DELTA, LZ4, RAW = range(5)
 ENCODINGS = ("zero", "same", "delta", "lz4", "raw")
 BLOBS = (("context", 8 << 20), ("machine", 4 << 10), ("layout", 16 << 20), ("net", 64 << 10), ("store", 1 << 20),
-         ("disks", 4 << 10))
+         ("disks", 4 << 10), ("output", 64 << 10))
 WRITE, DISCARD, FLUSH, ZEROES = range(4)
 CHANGES = ("write", "discard", "flush", "zero")
 GOODBYES = ("done", "protocol violated", "out of resources", "epoch could not be applied")
@@ -90,6 +91,7 @@ class Checker:
         self.epoch = None                 # the open one
         self.last = 0                     # number of the last whole one
         self.whole = self.committed = 0
+        self.inputs = self.input_epoch = 0
         self.first_seen = self.over = False
         self.start, self.name = 0, "hello"
 
@@ -130,7 +132,7 @@ class Checker:
         padding = self.source.take(-length % 8, f"the padding of {self.name}")
         need(not any(padding), "padding is not zero")
         {EPOCH_BEGIN: self.begin, PAGES: self.pages, BLOB: self.blob, CHANGE: self.change, EPOCH_END: self.end,
-         HEARTBEAT: lambda number, payload: None, GOODBYE: self.goodbye}[kind](number, payload)
+         HEARTBEAT: lambda number, payload: None, GOODBYE: self.goodbye, INPUT: self.input}[kind](number, payload)
         return True
 
     def begin(self, number, payload):
@@ -228,6 +230,16 @@ class Checker:
         epoch.changed[kind] += 1
         if self.args.disks:
             epoch.todo.append((devid, kind, offset, size, data))
+
+    def input(self, number, payload):
+        epoch, _devid, checksum = struct.unpack_from("<QII", payload)
+        seed = xxhash.xxh64(payload[:12], seed=0).intdigest()
+        digest = xxhash.xxh64(payload[16:], seed=seed).intdigest() & 0xffffffff
+        need(checksum == digest, f"checksum {checksum:08x}, computed {digest:08x}")
+        need(epoch > 0, "input of epoch 0")
+        need(epoch >= self.input_epoch, f"input of epoch {epoch} behind that of epoch {self.input_epoch}")
+        self.input_epoch = epoch
+        self.inputs += 1
 
     def apply(self, devid, kind, offset, size, data):
         """One after the other, as the guest was answered. What was discarded is read as zeroes."""

@@ -56,7 +56,14 @@ static int fuzz_apply(void *arg, struct epoch *e)
 	return shell_apply(arg, e);
 }
 
-static const struct receiver_ops fuzz_ops = {.page = shell_page, .apply = fuzz_apply};
+static void fuzz_input(void *arg, const struct record_input *input, const void *data, size_t len)
+{
+	if (!input->epoch || len < RECORD_INPUT_DATA_MIN || len > RECORD_INPUT_DATA_MAX)
+		abort();
+	shell_input(arg, input, data, len);
+}
+
+static const struct receiver_ops fuzz_ops = {.page = shell_page, .apply = fuzz_apply, .input = fuzz_input};
 
 static void feed(int fd, struct receiver *r, const uint8_t *data, size_t len)
 {

@@ -70,6 +70,8 @@ static int write_stream(const char *path, uint64_t epochs, size_t pages)
 			     : n == 3 ? EPOCH_FIRST
 				      : 0,
 			     &seed);
+		for (unsigned int i = 0; n > 3 && i < 3; i++)
+			sender_input(s, n, i, memory, 60 + 7 * i);
 		if (sender_submit(s, e))
 			return USAGE;
 		res = run_epoch(s, r, n);

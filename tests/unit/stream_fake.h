@@ -28,6 +28,7 @@ struct shell {
 	uint32_t flags;
 	int apply_error;
 	unsigned int changes, filled;
+	unsigned int inputs;		/* frames, whose bytes are all the number of their epoch */
 };
 
 static inline void shell_init(struct shell *s, uint64_t pages)
@@ -76,7 +77,14 @@ static inline int shell_apply(void *arg, struct epoch *e)
 	return 0;
 }
 
-static const struct receiver_ops shell_ops = {.page = shell_page, .apply = shell_apply};
+static inline void shell_input(void *arg, const struct record_input *input, const void *data, size_t len)
+{
+	struct shell *s = arg;
+
+	s->inputs += input->devid == 3 && ((const uint8_t *)data)[len - 1] == (uint8_t)input->epoch;
+}
+
+static const struct receiver_ops shell_ops = {.page = shell_page, .apply = shell_apply, .input = shell_input};
 
 static inline struct receiver_config fake_receiver_config(int fd, uint64_t pages)
 {

@@ -547,6 +547,80 @@ static void a_simple_front_end_gets_simple_frames(void **state)
 	assert_int_equal(get_be16(w->page[start % PAGES] + 60), 0xffff - 0x1234);
 }
 
+static struct told {
+	unsigned int nr;
+	uint32_t devid;
+	size_t len[8];
+	uint8_t data[8][NETBACK_INPUT_BYTES_MAX];
+} told;
+
+static void tell(void *arg, uint32_t devid, const void *data, size_t len)
+{
+	assert_ptr_equal(arg, w);
+	told.devid = devid;
+	told.len[told.nr] = len;
+	memcpy(told.data[told.nr++], data, len);
+}
+
+/* What the guest received is told: not what it could not take, nor what is long. Told elsewhere, it is received once more, first. */
+static void what_was_received_can_be_received_again(void **state)
+{
+	static const int bytes[] = {60, 62, 63};
+	RING_IDX start = w->rx->req_prod;
+
+	memset(&told, 0, sizeof(told));
+	w->v->devid = 5;
+	w->v->attached = true;
+	netback_set_input(&w->nb, tell, w);
+	offer(8);
+	w->rx->ring[(start + 1) % NET_RING_SLOTS].req.gref = RX_REFS + PAGES + 5;
+	feed(&plain, 60);
+	feed(&plain, 61); /* lost on its way into the guest */
+	feed(&plain, 4000);
+	feed(&plain, 62);
+	assert_int_equal(rx_run(w->v, 1), 0);
+	assert_int_equal(told.nr, 2);
+	assert_int_equal(told.devid, 5);
+	assert_int_equal(told.len[0], VNET_LEN + 60);
+	assert_int_equal(told.len[1], VNET_LEN + 62);
+	assert_int_equal(told.data[1][VNET_LEN], 3); /* its first byte: it was the fourth */
+
+	netback_set_input(&w->nb, NULL, NULL);
+	assert_int_equal(netback_replay(&w->nb, 6, told.data[0], told.len[0]), -ENODEV);
+	assert_int_equal(netback_replay(&w->nb, 5, told.data[0], NETBACK_INPUT_BYTES_MIN - 1), -EINVAL);
+	assert_int_equal(netback_replay(&w->nb, 5, told.data[0], NETBACK_INPUT_BYTES_MAX + 1), -EINVAL);
+	feed(&plain, 63);
+	for (unsigned int i = 0; i < 2; i++)
+		assert_int_equal(netback_replay(&w->nb, 5, told.data[i], told.len[i]), 0);
+	assert_int_equal(rx_run(w->v, 1), 0);
+	assert_int_equal(told.nr, 2);
+	assert_int_equal(w->rx->rsp_prod, start + 7);
+	for (RING_IDX i = 0; i < 3; i++)
+		assert_int_equal(rx_answer_at(start + 4 + i)->status, bytes[i]);
+	assert_int_equal(w->page[(start + 5) % PAGES][0], 3);
+}
+
+/* Without room they wait, and with the ring they go. */
+static void what_is_to_be_received_again_waits_for_room(void **state)
+{
+	uint8_t frame[VNET_LEN + 60] = {0};
+
+	w->v->attached = true;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(netback_replay(&w->nb, 0, frame, sizeof(frame)), 0);
+	offer(1);
+	assert_int_equal(rx_run(w->v, 2), -EAGAIN);
+	assert_int_equal(w->v->stats.rx_packets, 1);
+	offer(1);
+	assert_int_equal(rx_run(w->v, 2), -EAGAIN);
+	assert_int_equal(w->v->stats.rx_packets, 2);
+	rx_drop_waiting(w->v);
+	offer(2);
+	assert_int_equal(rx_run(w->v, 2), 0);
+	assert_int_equal(w->v->stats.rx_packets, 2);
+	assert_int_equal(w->v->stats.rx_dropped, 1);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
@@ -567,6 +641,8 @@ int main(void)
 		T(a_large_frame_waits_for_its_slots),
 		T(a_page_that_is_not_granted_loses_one_frame),
 		T(a_simple_front_end_gets_simple_frames),
+		T(what_was_received_can_be_received_again),
+		T(what_is_to_be_received_again_waits_for_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

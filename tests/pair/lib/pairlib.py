@@ -62,6 +62,13 @@ heartbeat_ms = 100
 timeout_ms = 20000
 hold_max_ms = 60000
 takeover = manual
+
+[policy late]
+epoch_ms = 50
+heartbeat_ms = 100
+timeout_ms = 6000
+hold_max_ms = 60000
+takeover = automatic-without-witness
 """
 
 FAULT_FILE = "/run/understudy-fault"

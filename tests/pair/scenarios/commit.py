@@ -10,6 +10,7 @@ EXACT_EPOCHS = 50
 EXACT_LIMIT_S = 400
 ACK_LATE_MS = 3000
 ASK_EVERY_MS = 50
+HELD_MS = 4500      # less than the time-out of the policy "late"
 SETTLE_MS = 150     # a frame that was already released may still be on its way
 
 
@@ -114,6 +115,43 @@ def frames(pair):
     status = pair.is_protected("a", guest.name)
     require(not isinstance(status, str), f"afterwards: {status}")
     return verdict
+
+
+def judge_takeover(frames, asked, until_us):
+    """Every request that was asked while nothing was committed, none of which is ever asked again, is answered by zone b."""
+    begin = max(at for at, _, _ in frames if at < until_us)
+    told = []
+    for kind in ("ipv4", "ipv6"):
+        inside = {n for at, k, n in asked if k == kind and begin + SETTLE_MS * 1000 < at < until_us}
+        require(len(inside) >= 8, f"{kind}: only {len(inside)} requests were sent in the silence")
+        answered = {n for at, k, n in frames if k == kind and at > until_us}
+        missing = sorted(inside - answered)
+        require(not missing, f"{kind}: of {len(inside)} requests that the guest had received, {len(missing)} were never answered: "
+                             f"{missing[:20]} of {min(inside)} to {max(inside)}")
+        told.append(f"{kind} {len(inside)}")
+    return f"answered by zone b, each asked once in zone a: {', '.join(told)}"
+
+
+@scenario("no-frame-lost", 300)
+def no_frame_lost(pair):
+    """What the guest had received and sent is neither lost with its zone, nor up to anybody's time-outs: pings, which nobody repeats."""
+    guest = pair.protected("redis1", "a", "late")
+    capture = pair.spawn(f"python3 {REMOTE}/frames.py capture --mac {guest.mac} --out frames lan-a lan-b", "frames.log")
+    ask = pair.spawn(f"python3 {REMOTE}/frames.py ask --ip4 {guest.ip4} --ip6 {guest.ip6} --every-ms {ASK_EVERY_MS} --out asked",
+                     "asked.log")
+    time.sleep(3)
+    pair.arm("b", guest.name, f"ACK_BEFORE:sleep={HELD_MS}")
+    time.sleep(HELD_MS / 3000)
+    until_us = read_frames(pair, "asked")[-1][0]
+    pair.kill("a")
+    pair.wait_runs("b", guest.name)
+    time.sleep(4)
+    for pid in (ask, capture):
+        pair.end(pid)
+    verdict = judge_takeover(read_frames(pair, "frames"), read_frames(pair, "asked"), until_us)
+    event = [e["fields"] for e in pair.events("b", guest.name) if e["kind"] == "activated"][-1]
+    require(event["received_again"] and event["sent_again"], f"the event says {event}")
+    return f"{verdict}; {event['received_again']} frames received again, {event['sent_again']} sent again"
 
 
 def other_home(pair, guest, zone):
