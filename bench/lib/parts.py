@@ -24,6 +24,7 @@ REQUESTS_MAX = 200000
 
 PAUSE_MS = 10                       # of the client that counts through a failover
 ALONE, BUSY = LOADS = ("alone", "beside redis-benchmark")
+FAILOVERS = 3                       # at least: where in its round trip the kill finds a client is chance
 ANSWERS = 50                        # it gets so many before the zone is killed, and after it
 UNANSWERED = "loop_client: timed out"
 QUIET_S = 3                         # around the kill: longer than any stall
@@ -250,9 +251,10 @@ def failover(run):
     """zone a loses its power at a 500 ms time-out: the clients' stall and its parts"""
     run.stand.config = FAILOVER
     try:
-        for number in range(1, run.repeat + 1):
+        times = max(run.repeat, FAILOVERS)
+        for number in range(1, times + 1):
             for load in LOADS:
-                run.step(f"failover, client {load}, {number} of {run.repeat}", 2 * limit(run, 4),
+                run.step(f"failover, client {load}, {number} of {times}", 2 * limit(run, 4),
                          functools.partial(fail_over, run, load))
     finally:
         run.stand.config = STEADY
