@@ -26,7 +26,7 @@ enum epoch_blob {
 	BLOB_NET,	/* netback_state() */
 	BLOB_STORE,	/* store_snapshot(); only when it changed */
 	BLOB_DISKS,	/* block_state(); only when it changed */
-	BLOB_OUTPUT,	/* what the guest sent (part_net.h); of this epoch alone */
+	BLOB_OUTPUT,	/* what the guest sent (output.h); of this epoch alone */
 	EPOCH_BLOBS
 };
 extern const char *const epoch_blob_name[EPOCH_BLOBS];

@@ -9,6 +9,7 @@
 #include "checkpoint/part_net.h"
 #include "checkpoint/part_store.h"
 #include "checkpoint/part_verify.h"
+#include "checkpoint/record.h"
 #include "checkpoint/samples.h"
 #include "checkpoint/sender.h"
 #include "common/clock.h"
@@ -223,6 +224,9 @@ static void submit(struct primary *p, struct epoch *e)
 	if (rc)
 		p->free_epochs[p->nr_free++] = e;	/* SENDER_LOST is on its way */
 }
+
+_Static_assert(NETBACK_INPUT_BYTES_MIN >= (int)RECORD_INPUT_DATA_MIN && NETBACK_INPUT_BYTES_MAX <= (int)RECORD_INPUT_DATA_MAX,
+	       "what the back end tells fits a record");
 
 /* The guest has received a frame. Should this host be lost, the backup lets its copy receive it as well, if that has not. */
 static void received(void *arg, uint32_t devid, const void *data, size_t len)

@@ -127,7 +127,7 @@ static void take_work(struct sender *s)
 /* The inputs that wait, as records of where the stream stands. A peer that is far behind gets none. */
 static int take_inputs(struct sender *s)
 {
-	bool wanted = s->answered && s->features & STREAM_FEATURE_FRAMES && sender_pending_bytes(s) < INPUT_BEHIND_BYTES;
+	bool wanted = s->features & STREAM_FEATURE_FRAMES && sender_pending_bytes(s) < INPUT_BEHIND_BYTES;
 	struct record_header h;
 	struct buf inputs;
 	size_t at;
@@ -139,7 +139,7 @@ static int take_inputs(struct sender *s)
 	s->inputs = s->leaving;
 	s->leaving = inputs;
 	pthread_mutex_unlock(&s->lock);
-	for (at = 0; at < s->leaving.len; at += RECORD_HEADER_SIZE + record_padded(h.length)) {
+	for (at = 0; wanted && at < s->leaving.len; at += RECORD_HEADER_SIZE + record_padded(h.length)) {
 		(void)record_header_get(s->leaving.data + at, RECORD_FROM_PRIMARY, RECORD_IDLE, &h);
 		h.epoch = s->begun;
 		record_header_put(s->leaving.data + at, &h);

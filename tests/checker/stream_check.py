@@ -91,7 +91,7 @@ class Checker:
         self.epoch = None                 # the open one
         self.last = 0                     # number of the last whole one
         self.whole = self.committed = 0
-        self.inputs = self.input_epoch = 0
+        self.input_epoch = 0
         self.first_seen = self.over = False
         self.start, self.name = 0, "hello"
 
@@ -239,7 +239,6 @@ class Checker:
         need(epoch > 0, "input of epoch 0")
         need(epoch >= self.input_epoch, f"input of epoch {epoch} behind that of epoch {self.input_epoch}")
         self.input_epoch = epoch
-        self.inputs += 1
 
     def apply(self, devid, kind, offset, size, data):
         """One after the other, as the guest was answered. What was discarded is read as zeroes."""
