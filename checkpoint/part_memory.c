@@ -44,6 +44,7 @@ static void memory_teardown(struct participant *p)
 
 	(void)part_memory_forget(pm->domain, pm->guest);	/* logged; nothing else can be done */
 	domain_unmap(pm->domain);
+	hot_free(&pm->hot);
 	free(pm->carry);
 	free(pm->more);
 	pm->carry = NULL;
@@ -63,7 +64,7 @@ static int memory_setup(struct participant *p)
 	pm->carry_used = pm->carry_any = false;
 	pm->dirty = NULL;
 
-	rc = pm->carry && pm->more ? 0 : -ENOMEM;
+	rc = pm->carry && pm->more ? hot_init(&pm->hot, domain_gfn_limit(pm->domain)) : -ENOMEM;
 	/* Both may be on, from a worker that died. */
 	if (!rc)
 		rc = domain_pv_state(pm->domain, false);
@@ -75,8 +76,12 @@ static int memory_setup(struct participant *p)
 		rc = domain_freeze_memory(pm->domain, true);
 	if (!rc)
 		rc = domain_machine_get(pm->domain, &pm->machine);
-	if (rc)
+	if (rc) {
 		memory_teardown(p);
+		return rc;
+	}
+	if (!domain_dirty_keep(pm->domain))	/* asks the hypervisor now, not in a pause */
+		log_info(pm->guest, "the hypervisor cannot leave hot pages writable");
 	return rc;
 }
 
@@ -208,9 +213,12 @@ static bool run_is_clean(const struct part_memory *pm, size_t w)
 
 static int add_dirty(struct part_memory *pm, struct epoch *e, const uint64_t *skip, size_t nr_skip)
 {
+	uint64_t *keep = domain_dirty_keep(pm->domain);
 	size_t w;
 	int rc;
 
+	if (keep)
+		hot_epoch(&pm->hot, keep);
 	for (w = 0; w < pm->words; w++) {
 		uint64_t word;
 
@@ -224,6 +232,8 @@ static int add_dirty(struct part_memory *pm, struct epoch *e, const uint64_t *sk
 			uint64_t gfn = w * 64 + (unsigned int)__builtin_ctzll(word);
 
 			word &= word - 1;
+			if (keep)
+				hot_dirty(&pm->hot, gfn, keep);
 			if (in_sorted(skip, nr_skip, gfn))
 				continue;
 			rc = add_page(pm, e, gfn);

@@ -3,6 +3,7 @@
 #ifndef CHECKPOINT_PART_MEMORY_H
 #define CHECKPOINT_PART_MEMORY_H
 
+#include "checkpoint/hot.h"
 #include "checkpoint/participant.h"
 #include "vmm/domain.h"
 
@@ -26,6 +27,7 @@ struct part_memory {
 	uint64_t *carry;		/* dirty pages of aborted captures */
 	bool carry_used, carry_any;	/* it is in an epoch; there may be bits in it */
 	size_t words;			/* of dirty and carry */
+	struct hot hot;
 };
 
 extern const struct participant_ops part_memory_ops;

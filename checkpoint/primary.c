@@ -4,6 +4,7 @@
 #include "checkpoint/engine.h"
 #include "checkpoint/job.h"
 #include "checkpoint/link.h"
+#include "checkpoint/page_codec.h"
 #include "checkpoint/part_disk.h"
 #include "checkpoint/part_memory.h"
 #include "checkpoint/part_net.h"
@@ -318,7 +319,6 @@ static void capture(struct primary *p)
 		epoch_timer(p, p->policy.epoch_ms * 1000);
 	samples_add(&p->pause, e->pause_us);
 	p->window_epochs++;
-	p->window_pages += e->nr_pages;
 	submit(p, e);
 }
 
@@ -472,6 +472,7 @@ static void sent(struct primary *p, const struct sender_report *r)
 
 	p->free_epochs[p->nr_free++] = r->epoch;
 	p->epochs_total++;
+	p->window_pages += r->epoch->nr_pages - r->pages_by_encoding[PAGE_SAME];
 	p->raw_total += r->raw_bytes;
 	p->wire_total += r->wire_bytes;
 	p->window_raw += r->raw_bytes;

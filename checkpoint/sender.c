@@ -97,7 +97,7 @@ static int finish(struct sender *s)
 	r->event = SENDER_SENT;
 	r->epoch = w->epoch;
 	r->number = w->epoch->number;
-	r->raw_bytes += w->epoch->nr_pages * SENDER_PAGE;
+	r->raw_bytes += (w->epoch->nr_pages - r->pages_by_encoding[PAGE_SAME]) * SENDER_PAGE;
 	r->wire_bytes += s->input_bytes;
 	s->input_bytes = 0;
 

@@ -59,7 +59,8 @@ struct sender_report {
 	enum sender_event event;
 	struct epoch *epoch;
 	uint64_t number;
-	uint64_t raw_bytes, wire_bytes;		/* SENT: of this epoch */
+	uint64_t raw_bytes;			/* SENT: of this epoch; pages with the same contents as before are not counted */
+	uint64_t wire_bytes;			/* SENT */
 	uint32_t encode_us;			/* SENT */
 	uint32_t pages_by_encoding[5];		/* SENT */
 	uint64_t promise_us;			/* ACKED: the backup will not activate for so long from now (0: no promise) */

@@ -70,6 +70,13 @@ int domain_dirty_disable(struct domain *d);
 /* Reads and clears. `*bits` has one bit per gfn below domain_gfn_limit(), in 64-bit words; valid until the next call. */
 int domain_dirty_clean(struct domain *d, const uint64_t **bits);
 
+/*
+ * The pages that are not write-protected again by domain_dirty_clean() if they were dirty: they cost the guest no fault, and the next
+ * call reports them as dirty whether they were written or not. As many words; empty at first, the caller's to change, valid
+ * until the next call. NULL: this hypervisor always protects them. To be asked for while the PV state is on.
+ */
+uint64_t *domain_dirty_keep(struct domain *d);
+
 /* The HVM context by one direct domctl into a buffer allocated once; valid until the next call. */
 int domain_context_get(struct domain *d, const void **context, size_t *len);
 int domain_context_set(struct domain *d, const void *context, size_t len);

@@ -62,8 +62,9 @@ struct domain {
 	void *context;
 	size_t context_pages;
 	bool context_sized;		/* for contexts with the records that are asked for now */
-	uint64_t *dirty;
-	size_t dirty_pages;
+	uint64_t *dirty;		/* two bitmaps: the dirty pages, and those to keep */
+	size_t dirty_pages;		/* of buffer in each */
+	bool keep;			/* the hypervisor takes the second */
 
 	struct memory memory;
 	uint64_t frozen_pages;		/* the cap that domain_freeze_memory() set, or 0 */
@@ -81,6 +82,8 @@ int domctl_do(struct domain *d);
 int domain_getinfo(struct domain *d, struct xen_domctl_getdomaininfo *info);
 int hvm_param_get(struct domain *d, uint32_t index, uint64_t *value);
 int hvm_param_set(struct domain *d, uint32_t index, uint64_t value);
+
+void dirty_release(struct domain *d);
 
 /* The populated gfns, ascending, in *gfn (free()): RAM by scanning, plus what of `m` is in the physmap. */
 int memory_scan(struct domain *d, const struct domain_machine *m, uint64_t **gfn, size_t *nr);

@@ -340,10 +340,7 @@ void domain_unmap(struct domain *d)
 	free(m->slot);
 	free(m->gfn);
 	*m = (struct memory){0};
-	if (d->dirty)
-		xencall_free_buffer_pages(d->call, d->dirty, d->dirty_pages);
-	d->dirty = NULL;
-	d->dirty_pages = 0;
+	dirty_release(d);
 }
 
 static int memory_list_insert(struct memory *m, uint64_t gfn)

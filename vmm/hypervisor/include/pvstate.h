@@ -18,6 +18,13 @@
 
 #define PVSTATE_VERSION		1
 
+/*
+ * In the mode of XEN_DOMCTL_SHADOW_OP_CLEAN, while HVM_PARAM_PV_STATE is 1: a second bitmap of as many bits follows the one for the
+ * dirty pages in the same buffer (`pages` is a multiple of 8). Pages in it that were dirty stay writable, without a fault,
+ * and the next CLEAN reports them as dirty again, written or not. With PEEK it has no meaning and is accepted: a way to ask.
+ */
+#define PVSTATE_CLEAN_KEEP	0x80000000u
+
 /* Type codes in struct hvm_save_descriptor (22 to 34 are reserved upstream). */
 #define PVSTATE_CODE_EVTCHN	35	/* instance 0 */
 #define PVSTATE_CODE_DOMAIN	36	/* instance 0 */

@@ -8,6 +8,9 @@
  * its few rounds. With log-dirty on, a page that is p2m_ram_rw has its bit set in the dirty bitmap: the fault handler
  * sets both, and so does, since our patch, p2m_add_page(). So the bits of the bitmap that was just handed out are all
  * that has to change.
+ *
+ * A page that is written in every epoch costs a fault in every epoch, for nothing: the toolstack copies it each time.
+ * With PVSTATE_CLEAN_KEEP it names such pages: they stay writable, and keep their bits.
  */
 #include <xen/guest_access.h>
 #include <xen/iommu.h>
@@ -16,6 +19,7 @@
 #include <asm/hvm/nestedhvm.h>
 #include <asm/p2m.h>
 #include <asm/paging.h>
+#include <public/hvm/pvstate.h>
 
 #include "mm-locks.h"
 
@@ -47,6 +51,17 @@ static int relog_each(struct domain *d, unsigned long gfn, const unsigned long *
     return 0;
 }
 
+/* What is in both stays writable and dirty: `dirty` is left with what is to be write-protected. */
+static void keep_writable(struct domain *d, unsigned long gfn, unsigned long *dirty, unsigned long *keep)
+{
+    unsigned int i;
+
+    bitmap_and(keep, keep, dirty, RELOG_GFNS);
+    bitmap_andnot(dirty, dirty, keep, RELOG_GFNS);
+    for ( i = find_first_bit(keep, RELOG_GFNS); i < RELOG_GFNS; i = find_next_bit(keep, RELOG_GFNS, i + 1) )
+        paging_mark_pfn_dirty(d, _pfn(gfn + i));
+}
+
 /*
  * The domain is paused, its bitmap has been copied to sc->dirty_bitmap and cleared. Returns false if that is not
  * enough and the caller has to use the stock way. The bits are read back from the caller's buffer: a toolstack that
@@ -55,7 +70,7 @@ static int relog_each(struct domain *d, unsigned long gfn, const unsigned long *
 bool paging_relog(struct domain *d, const struct xen_domctl_shadow_op *sc)
 {
     struct p2m_domain *p2m = p2m_get_hostp2m(d);
-    unsigned long dirty[BITS_TO_LONGS(RELOG_GFNS)], gfn, total = 0;
+    unsigned long dirty[BITS_TO_LONGS(RELOG_GFNS)], keep[BITS_TO_LONGS(RELOG_GFNS)], gfn, total = 0;
     int rc = 0;
 
     if ( !possible(d) )
@@ -66,6 +81,9 @@ bool paging_relog(struct domain *d, const struct xen_domctl_shadow_op *sc)
     /* Pages above what was asked for lost their bits as well, if they share a leaf of the bitmap with it. */
     if ( sc->pages <= p2m->max_mapped_pfn )
         rc = -ERANGE;
+    /* Then the bitmap of what to keep begins behind the last whole byte of the other. */
+    if ( (sc->mode & PVSTATE_CLEAN_KEEP) && sc->pages % 8 )
+        rc = -EINVAL;
 
     for ( gfn = 0; !rc && gfn < sc->pages; gfn += RELOG_GFNS )
     {
@@ -81,6 +99,16 @@ bool paging_relog(struct domain *d, const struct xen_domctl_shadow_op *sc)
         if ( !nr )
             continue;
         total += nr;
+        if ( sc->mode & PVSTATE_CLEAN_KEEP )
+        {
+            memset(keep, 0, sizeof(keep));
+            if ( copy_from_guest_offset((uint8_t *)keep, sc->dirty_bitmap, sc->pages / 8 + gfn / 8, bytes) )
+            {
+                rc = -EFAULT;
+                break;
+            }
+            keep_writable(d, gfn, dirty, keep);
+        }
         if ( total > RELOG_PAGES_MAX )
             rc = -E2BIG;
         else
