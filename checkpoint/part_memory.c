@@ -47,8 +47,10 @@ static void memory_teardown(struct participant *p)
 	hot_free(&pm->hot);
 	free(pm->carry);
 	free(pm->more);
-	pm->carry = NULL;
-	pm->more = NULL;
+	free(pm->always);
+	free(pm->always_found);
+	free(pm->logged);
+	pm->carry = pm->more = pm->always = pm->always_found = pm->logged = NULL;
 	pm->dirty = NULL;
 }
 
@@ -60,11 +62,17 @@ static int memory_setup(struct participant *p)
 	pm->words = (domain_gfn_limit(pm->domain) + 63) / 64;
 	pm->carry = calloc(pm->words, sizeof(*pm->carry));
 	pm->more = calloc(MEMORY_ALWAYS_MAX, sizeof(*pm->more));
+	pm->always = calloc(MEMORY_ALWAYS_MAX, sizeof(*pm->always));
+	pm->always_found = calloc(MEMORY_ALWAYS_MAX, sizeof(*pm->always_found));
+	pm->logged = calloc(MEMORY_LOGGED_MAX, sizeof(*pm->logged));
+	pm->nr_found = pm->nr_always = pm->nr_logged = 0;
+	pm->read = false;
 	pm->machine_sent = false;
 	pm->carry_used = pm->carry_any = false;
 	pm->dirty = NULL;
 
-	rc = pm->carry && pm->more ? hot_init(&pm->hot, domain_gfn_limit(pm->domain)) : -ENOMEM;
+	rc = pm->carry && pm->more && pm->always && pm->always_found && pm->logged
+		     ? hot_init(&pm->hot, domain_gfn_limit(pm->domain)) : -ENOMEM;
 	/* Both may be on, from a worker that died. */
 	if (!rc)
 		rc = domain_pv_state(pm->domain, false);
@@ -114,6 +122,20 @@ static int check_places(const struct part_memory *pm, const struct domain_machin
 	return -ESTALE;
 }
 
+/* Which pages are hot is found out while the guest runs. */
+static void judge_hot(struct part_memory *pm)
+{
+	uint64_t *keep = pm->read ? domain_dirty_keep(pm->domain) : NULL;
+	size_t i;
+
+	pm->read = false;
+	if (!keep)
+		return;
+	hot_epoch(&pm->hot, keep);
+	for (i = 0; i < pm->nr_logged; i++)
+		hot_dirty(&pm->hot, pm->logged[i], keep);
+}
+
 static int memory_drain(struct participant *p, bool paused)
 {
 	struct part_memory *pm = memory_self(p);
@@ -123,6 +145,7 @@ static int memory_drain(struct participant *p, bool paused)
 	if (paused)
 		return 0;
 
+	judge_hot(pm);
 	if (pm->carry_used && pm->carry_any) {
 		memset(pm->carry, 0, pm->words * sizeof(*pm->carry));
 		pm->carry_any = false;
@@ -158,9 +181,11 @@ static int gfn_order(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static int always_collect(struct part_memory *pm, const void *context, size_t len, uint64_t *gfn)
+/* They are the same in nearly every epoch: sorted only when they are not. */
+static int always_collect(struct part_memory *pm, const void *context, size_t len)
 {
-	size_t nr, i, out = 0;
+	uint64_t gfn[MEMORY_ALWAYS_MAX];
+	size_t nr, i;
 	int rc;
 
 	rc = domain_always_gfns(context, len, &pm->machine, gfn, MEMORY_ALWAYS_MAX);
@@ -171,12 +196,17 @@ static int always_collect(struct part_memory *pm, const void *context, size_t le
 		return -E2BIG;
 	memcpy(gfn + nr, pm->more, pm->nr_more * sizeof(*gfn));
 	nr += pm->nr_more;
+	if (nr == pm->nr_found && !memcmp(gfn, pm->always_found, nr * sizeof(*gfn)))
+		return 0;
 
+	memcpy(pm->always_found, gfn, nr * sizeof(*gfn));
+	pm->nr_found = nr;
 	qsort(gfn, nr, sizeof(*gfn), gfn_order);
+	pm->nr_always = 0;
 	for (i = 0; i < nr; i++)
-		if (!out || gfn[out - 1] != gfn[i])
-			gfn[out++] = gfn[i];
-	return (int)out;
+		if (!pm->nr_always || pm->always[pm->nr_always - 1] != gfn[i])
+			pm->always[pm->nr_always++] = gfn[i];
+	return 0;
 }
 
 static int add_page(struct part_memory *pm, struct epoch *e, uint64_t gfn)
@@ -195,11 +225,6 @@ static int add_page(struct part_memory *pm, struct epoch *e, uint64_t gfn)
 	return rc;
 }
 
-static bool in_sorted(const uint64_t *gfn, size_t nr, uint64_t key)
-{
-	return bsearch(&key, gfn, nr, sizeof(key), gfn_order);
-}
-
 /* The bits of a PVH guest reach to 4 GiB, and few are set: the guest stands still while they are read. */
 static bool none_of(const uint64_t *bits, size_t w)
 {
@@ -211,14 +236,14 @@ static bool run_is_clean(const struct part_memory *pm, size_t w)
 	return w + 8 <= pm->words && none_of(pm->dirty, w) && (!pm->carry_any || none_of(pm->carry, w));
 }
 
-static int add_dirty(struct part_memory *pm, struct epoch *e, const uint64_t *skip, size_t nr_skip)
+/* Those that are copied always are in `e` already. Both lists ascend. */
+static int add_dirty(struct part_memory *pm, struct epoch *e)
 {
-	uint64_t *keep = domain_dirty_keep(pm->domain);
-	size_t w;
+	size_t w, skip = 0;
 	int rc;
 
-	if (keep)
-		hot_epoch(&pm->hot, keep);
+	pm->read = true;
+	pm->nr_logged = 0;
 	for (w = 0; w < pm->words; w++) {
 		uint64_t word;
 
@@ -232,9 +257,11 @@ static int add_dirty(struct part_memory *pm, struct epoch *e, const uint64_t *sk
 			uint64_t gfn = w * 64 + (unsigned int)__builtin_ctzll(word);
 
 			word &= word - 1;
-			if (keep)
-				hot_dirty(&pm->hot, gfn, keep);
-			if (in_sorted(skip, nr_skip, gfn))
+			if (pm->nr_logged < MEMORY_LOGGED_MAX && pm->dirty[w] >> gfn % 64 & 1)
+				pm->logged[pm->nr_logged++] = gfn;
+			while (skip < pm->nr_always && pm->always[skip] < gfn)
+				skip++;
+			if (skip < pm->nr_always && pm->always[skip] == gfn)
 				continue;
 			rc = add_page(pm, e, gfn);
 			if (rc)
@@ -252,11 +279,10 @@ static int add_dirty(struct part_memory *pm, struct epoch *e, const uint64_t *sk
 static int memory_capture(struct participant *p, struct epoch *e)
 {
 	struct part_memory *pm = memory_self(p);
-	uint64_t always[MEMORY_ALWAYS_MAX];
 	const void *context;
 	size_t len, i;
 	uint32_t frames;
-	int nr, rc;
+	int rc;
 
 	/* It may have grown since drain() looked. */
 	rc = domain_grant_frames(pm->domain, &frames);
@@ -270,18 +296,18 @@ static int memory_capture(struct participant *p, struct epoch *e)
 	if (rc)
 		return rc;
 
-	nr = always_collect(pm, context, len, always);
-	if (nr < 0)
-		return nr;
-	for (i = 0; i < (size_t)nr; i++) {
-		rc = add_page(pm, e, always[i]);
+	rc = always_collect(pm, context, len);
+	if (rc)
+		return rc;
+	for (i = 0; i < pm->nr_always; i++) {
+		rc = add_page(pm, e, pm->always[i]);
 		if (rc)
 			return rc;
 	}
 
 	rc = domain_dirty_clean(pm->domain, &pm->dirty);
 	if (!rc)
-		rc = add_dirty(pm, e, always, (size_t)nr);
+		rc = add_dirty(pm, e);
 	if (!rc && !pm->machine_sent) {
 		rc = machine_encode(&pm->machine, &e->blob[BLOB_MACHINE]);
 		pm->machine_sent = !rc;

@@ -7,7 +7,7 @@
 #include "checkpoint/participant.h"
 #include "vmm/domain.h"
 
-enum { MEMORY_ALWAYS_MAX = 512 };
+enum { MEMORY_ALWAYS_MAX = 512, MEMORY_LOGGED_MAX = 4096 };
 
 struct part_memory {
 	struct participant base;
@@ -22,12 +22,17 @@ struct part_memory {
 	bool machine_sent;		/* the backup has this machine blob */
 	uint64_t *more;			/* from more_always(), refreshed in drain() */
 	size_t nr_more;
+	uint64_t *always_found, *always;	/* the always-copied pages as found the last time, and sorted */
+	size_t nr_found, nr_always;
 
 	const uint64_t *dirty;		/* as last cleaned, or NULL */
 	uint64_t *carry;		/* dirty pages of aborted captures */
 	bool carry_used, carry_any;	/* it is in an epoch; there may be bits in it */
 	size_t words;			/* of dirty and carry */
 	struct hot hot;
+	uint64_t *logged;		/* gfns of the last bitmap, for `hot`; no more than MEMORY_LOGGED_MAX */
+	size_t nr_logged;
+	bool read;			/* ... which was read since the last drain() */
 };
 
 extern const struct participant_ops part_memory_ops;
