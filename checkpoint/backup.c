@@ -40,6 +40,7 @@ struct backup {
 	struct epoch *last;
 	struct store_ahead *ahead;
 	struct framelog *inputs, *outputs;
+	uint64_t promised_us;		/* by streams that are over */
 	struct disk_replica *replica;	/* NULL: the guest has no disks, or none were said yet */
 };
 
@@ -267,6 +268,14 @@ static void stream_stop(struct backup *b)
 	event_del(b->tick_event);
 }
 
+/* What a stream promised binds beyond its end. */
+static uint64_t promised_until_us(const struct backup *b)
+{
+	uint64_t until = b->receiver ? receiver_promised_us(b->receiver) : 0;
+
+	return until > b->promised_us ? until : b->promised_us;
+}
+
 /* What is committed stays good for activation: that the stream is over does not make the copy stale by itself; the daemon
  * knows whether the primary went on without us. */
 static void stream_close(struct backup *b, const char *cause)
@@ -276,6 +285,7 @@ static void stream_close(struct backup *b, const char *cause)
 	event_free(b->read_event);
 	event_del(b->tick_event);
 	b->read_event = NULL;
+	b->promised_us = promised_until_us(b);
 	receiver_free(b->receiver);
 	b->receiver = NULL;
 	log_info(b->w->name, "the stream is closed: %s", cause);
@@ -355,6 +365,7 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 		.staged_changes_bytes_max = PART_DISK_EPOCH_BYTES_MAX,
 		.heartbeat_ms = s->heartbeat_ms,
 		.promise_ms = s->promise_ms,
+		.drift_ppm = s->drift_ppm,
 	};
 	unsigned int tick_ms = (s->heartbeat_ms ? s->heartbeat_ms : 100) / 2 + 1;
 	struct timeval tick = {.tv_sec = tick_ms / 1000, .tv_usec = (tick_ms % 1000) * 1000};
@@ -489,7 +500,7 @@ static void devices_back(struct backup *b)
 	block_deactivate(b->w->block);
 }
 
-int backup_activate(struct backup *b, uint64_t term)
+int backup_activate(struct backup *b, const Understudy__WorkerActivate *a)
 {
 	static const struct timeval settle = {.tv_sec = SETTLE_MS / 1000, .tv_usec = SETTLE_MS % 1000 * 1000};
 	Understudy__WorkerActivated m = UNDERSTUDY__WORKER_ACTIVATED__INIT;
@@ -499,8 +510,10 @@ int backup_activate(struct backup *b, uint64_t term)
 
 	if (!b->current || !b->shaped)
 		return -ENODATA;
-	if (term <= w->term)
+	if (a->term <= w->term)
 		return -ESTALE;
+	if (!a->invited && clock_us() < promised_until_us(b))
+		return -EAGAIN;
 	/* From here on nothing is acknowledged any more. What the stream needed is freed later: megabytes, which take their time. */
 	stream_stop(b);
 	worker_set_state(w, UNDERSTUDY__WORKER_STATE__WORKER_ACTIVATING, "the daemon said so");
@@ -517,7 +530,7 @@ int backup_activate(struct backup *b, uint64_t term)
 		worker_send_alarm(w, "could not announce itself on the network: %s", strerror(-rc));
 	m.announce_us = (uint32_t)(clock_us() - t);
 	m.sent_again = framelog_give(b->outputs, netback_send, w->netback);
-	w->term = term;
+	w->term = a->term;
 	became_primary(w, &m, began);
 	netback_nudge(w->netback);
 	w->backup = NULL;

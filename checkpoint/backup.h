@@ -14,9 +14,10 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd);
 
 /*
  * Brings the last committed epoch to life and makes this worker a primary one. 0: the guest runs, WorkerActivated was sent, the backup is
- * w->former until its remains are put away. An error: nothing runs; the shell may be tried again.
+ * w->former until its remains are put away. An error: nothing runs; the shell may be tried again (-EAGAIN: the
+ * backup's own promise to the primary still binds).
  */
-int backup_activate(struct backup *b, uint64_t term);
+int backup_activate(struct backup *b, const Understudy__WorkerActivate *a);
 
 /* Puts away what an activation left, if anything: xenbus states, traces of the copy in Xen, its mapping, `former`. By itself a moment after the
  * activation, when the guest has answered those who waited; before a protection begins it must be done. */

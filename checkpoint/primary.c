@@ -11,6 +11,7 @@
 #include "checkpoint/part_store.h"
 #include "checkpoint/part_verify.h"
 #include "checkpoint/record.h"
+#include "checkpoint/right.h"
 #include "checkpoint/samples.h"
 #include "checkpoint/sender.h"
 #include "common/clock.h"
@@ -74,6 +75,9 @@ struct primary {
 	size_t sync_from;
 	uint64_t sync_sent, sync_total, sync_started_us, sync_bytes, progress_us;
 
+	struct right right;
+	uint64_t withheld;		/* committed, and released as soon as there is a right again; 0: nothing */
+
 	struct samples pause, commit;
 	uint64_t window_started_us, window_epochs, window_pages, window_raw, window_wire;
 	size_t input_bytes;		/* of the open epoch */
@@ -118,6 +122,7 @@ void primary_free(struct primary *p)
 	if (!p)
 		return;
 	sender_end(p);
+	right_end(&p->right);
 	if (p->disk.log)
 		part_disk_ops.teardown(&p->disk.base);	/* the back end outlives us */
 	while (p->nr_free)
@@ -157,24 +162,98 @@ void primary_drop(struct primary *p, const char *cause)
 	primary_free(p);
 }
 
+static unsigned int hold_max_ms(const struct primary *p)
+{
+	return p->policy.hold_max_ms ? p->policy.hold_max_ms : HOLD_MAX_DEFAULT_MS;
+}
+
+static void hold_begin(struct primary *p)
+{
+	unsigned int ms = hold_max_ms(p);
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
+
+	event_add(p->hold_event, &tv);
+}
+
+/* With a witness the backup may run the guest by now: only the daemon knows. */
 static void hold_expired(evutil_socket_t fd, short what, void *arg)
 {
 	struct primary *p = arg;
 
+	if (p->right.leased) {
+		worker_send_alarm(p->w, "output is held: neither the backup nor the witness allows to go on without");
+		hold_begin(p);
+		return;
+	}
 	primary_drop(p, "no word from the daemon while output was held");
 }
 
-static unsigned int hold_max_ms(const struct primary *p)
+/* ---- the right to run ---- */
+
+/* What the guest does from now on could only be thrown away. Paused as in an epoch: a successor, which the daemon lets start only when the
+ * guest may run, lets it go. */
+static void stand_still(struct primary *p)
 {
-	return p->policy.hold_max_ms ? p->policy.hold_max_ms : HOLD_MAX_DEFAULT_MS;
+	if (p->w->state != UNDERSTUDY__WORKER_STATE__WORKER_HOLDING || !p->right.lost ||
+	    pausemark_get(p->w->mark) != PAUSEMARK_RUNNING)
+		return;
+	if (worker_pause(p->w, PAUSEMARK_PAUSED))
+		worker_send_alarm(p->w, "it cannot be paused; its output stays held");
+	else
+		log_warn(p->guest, "stands still until it may run again");
+}
+
+static void right_lost(void *arg)
+{
+	struct primary *p = arg;
+
+	worker_send_alarm(p->w, "the right to run has ended: output is held");
+	stand_still(p);
+	worker_send_stats(p->w);
+}
+
+static int commit(struct primary *p, uint64_t number)
+{
+	if (!right_now(&p->right)) {
+		p->withheld = number;
+		return 0;
+	}
+	p->withheld = 0;
+	return engine_commit(&p->engine, number);
+}
+
+static void right_regained(void *arg)
+{
+	struct primary *p = arg;
+
+	log_info(p->guest, "may run again");
+	if (p->w->state == UNDERSTUDY__WORKER_STATE__WORKER_HOLDING &&
+	    pausemark_get(p->w->mark) == PAUSEMARK_PAUSED && worker_unpause(p->w))
+		abort();	/* a successor lets it go (I5) */
+	if (p->withheld && commit(p, p->withheld))
+		worker_send_alarm(p->w, "a committed epoch's output could not be released");
+	worker_send_stats(p->w);
+}
+
+static const struct right_ops right_ops = {
+	.lost = right_lost,
+	.regained = right_regained,
+};
+
+void primary_right(struct primary *p, uint64_t until_us)
+{
+	if (!p->right.leased)
+		return;
+	right_lease(&p->right, until_us);
+	/* It may have been missing for less than the timer noticed. */
+	if (p->withheld && commit(p, p->withheld))
+		worker_send_alarm(p->w, "a committed epoch's output could not be released");
 }
 
 /* The stream is over. What is held stays held until the daemon has spoken (the backup may be about to activate). */
 static void primary_lost(struct primary *p, const char *cause)
 {
 	Understudy__WorkerLost lost = UNDERSTUDY__WORKER_LOST__INIT;
-	unsigned int ms = hold_max_ms(p);
-	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
 	char why[160];
 
 	snprintf(why, sizeof(why), "%s", cause);
@@ -202,8 +281,9 @@ static void primary_lost(struct primary *p, const char *cause)
 	lost.cause = why;
 	lost.last_committed = p->acked;
 	worker_set_state(p->w, UNDERSTUDY__WORKER_STATE__WORKER_HOLDING, why);
-	event_add(p->hold_event, &tv);
+	hold_begin(p);
 	worker_send(p->w, LOST, lost, &lost);
+	stand_still(p);
 }
 
 /* ---- the epoch loop ---- */
@@ -456,7 +536,11 @@ static void acked(struct primary *p, const struct sender_report *r)
 	}
 
 	p->w->epoch = r->number;
-	if (engine_commit(&p->engine, r->number)) {
+	/* The first is behind the last moment at which no copy was current: from it on the right is one that ends (R-join). */
+	if (p->policy.leased && !p->right.leased)
+		right_limit(&p->right, p->policy.drift_ppm, p->policy.margin_ms);
+	right_promise(&p->right, r->promise_us);
+	if (commit(p, r->number)) {
 		primary_lost(p, "a committed epoch's output could not be released");
 		return;
 	}
@@ -700,7 +784,7 @@ int primary_start(struct worker *w, const Understudy__WorkerProtect *m)
 	snprintf(p->peer_address, sizeof(p->peer_address), "%s", m->peer_address);
 	p->epoch_event = evtimer_new(w->base, epoch_due, p);
 	p->hold_event = evtimer_new(w->base, hold_expired, p);
-	rc = p->epoch_event && p->hold_event ? 0 : -ENOMEM;
+	rc = p->epoch_event && p->hold_event ? right_begin(&p->right, w->base, &right_ops, p) : -ENOMEM;
 	if (!rc)
 		rc = job_start(w->base, prepare_work, prepare_done, p);
 	if (rc) {
@@ -782,6 +866,8 @@ void primary_stats(struct primary *p, Understudy__WorkerStats *s)
 	s->in_flight = (uint32_t)in_flight(p);
 	s->window = p->policy.window;
 	s->back_pressure = p->capture_due;
+	s->leased = p->right.leased;
+	s->right_us_left = right_left_us(&p->right);
 	s->heard_us_ago = now - p->heard_us;
 	s->pages_by_encoding = p->by_encoding;
 	s->n_pages_by_encoding = sizeof(p->by_encoding) / sizeof(p->by_encoding[0]);

@@ -22,6 +22,9 @@ int primary_resume(struct primary *p);
  * network had lost it. */
 void primary_free(struct primary *p);
 
+/* The daemon's word about the witness's lease. */
+void primary_right(struct primary *p, uint64_t until_us);
+
 void primary_stats(struct primary *p, Understudy__WorkerStats *s);
 
 #endif

@@ -37,7 +37,7 @@ struct receiver_config {
 	uint64_t gfn_limit;		/* a greater gfn is refused */
 	size_t staged_pages_max;	/* an epoch with more pages is refused */
 	uint64_t staged_changes_bytes_max; /* or with more data of disks */
-	unsigned int heartbeat_ms, promise_ms;
+	unsigned int heartbeat_ms, promise_ms, drift_ppm;
 	int capture_fd;			/* -1, or a file that gets every received byte (for the stream checker); owned likewise */
 };
 

@@ -190,6 +190,13 @@ static int command_resume(struct worker *w, const Understudy__WorkerCommand *c, 
 	return -EINVAL;
 }
 
+static int command_right(struct worker *w, const Understudy__WorkerCommand *c, int fd)
+{
+	if (w->primary)
+		primary_right(w->primary, c->right->until_us);
+	return 0;	/* protection may have ended while it was under way */
+}
+
 static int command_stream(struct worker *w, const Understudy__WorkerCommand *c, int fd)
 {
 	if (w->backup)
@@ -201,7 +208,7 @@ static int command_stream(struct worker *w, const Understudy__WorkerCommand *c, 
 
 static int command_activate(struct worker *w, const Understudy__WorkerCommand *c, int fd)
 {
-	return w->backup ? backup_activate(w->backup, c->activate->term) : -EINVAL;
+	return w->backup ? backup_activate(w->backup, c->activate) : -EINVAL;
 }
 
 static int command_quit(struct worker *w, const Understudy__WorkerCommand *c, int fd)
@@ -222,6 +229,7 @@ static const struct {
 	[UNDERSTUDY__WORKER_COMMAND__COMMAND_STREAM] = {"stream", command_stream},
 	[UNDERSTUDY__WORKER_COMMAND__COMMAND_ACTIVATE] = {"activate", command_activate},
 	[UNDERSTUDY__WORKER_COMMAND__COMMAND_QUIT] = {"quit", command_quit},
+	[UNDERSTUDY__WORKER_COMMAND__COMMAND_RIGHT] = {"right", command_right},
 };
 
 static void daemon_command(void *arg, const Understudy__WorkerCommand *c, int fd)
