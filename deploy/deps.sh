@@ -18,6 +18,7 @@ packages_of() {
 			liblz4-dev libxxhash-dev	# page encoding, epoch checksum
 			liburing-dev			# disk I/O in flight
 			libinih-dev uthash-dev		# configuration, tables
+			libcurl4-openssl-dev libjansson-dev libssl-dev	# the witness: HTTP, JSON, base64
 			scdoc				# man pages
 		END
 		;;
@@ -52,6 +53,7 @@ packages_of() {
 			python3 python3-lz4 python3-xxhash python3-crcmod	# the independent stream checker
 			shellcheck pyflakes3		# scripts
 			spin				# the model of lease and activation
+			etcd-server			# the witness
 		END
 		;;
 	*)
