@@ -125,6 +125,19 @@ static void render_sync(FILE *out, const Understudy__GuestStatus *g)
 		100.0 * (double)g->sync_pages_sent / (double)g->sync_pages_total, g->sync_round);
 }
 
+static void render_right(FILE *out, const Understudy__GuestStatus *g)
+{
+	char a[AMOUNT_TEXT];
+
+	if (!g->leased || strcmp(g->role, "primary"))
+		return;
+	if (g->right_us_left == UINT64_MAX)
+		fprintf(out, "  right      no copy is current%s%s\n", g->witness_problem[0] ? "; " : "", g->witness_problem);
+	else
+		fprintf(out, "  right      lasts for %s%s%s\n", duration(g->right_us_left, a),
+			g->witness_problem[0] ? "; " : "", g->witness_problem);
+}
+
 static void render_stats(FILE *out, const Understudy__GuestStatus *g)
 {
 	char a[AMOUNT_TEXT], b[AMOUNT_TEXT], c[AMOUNT_TEXT];
@@ -171,6 +184,7 @@ void render_status(FILE *out, const Understudy__ControlReply *r)
 		fputc('\n', out);
 		render_sync(out, g);
 		render_stats(out, g);
+		render_right(out, g);
 		if (g->problem[0])
 			fprintf(out, "  problem    %s\n", g->problem);
 	}
@@ -266,6 +280,10 @@ static void json_guest(FILE *out, const Understudy__GuestStatus *g)
 	json_text(out, "problem", g->problem);
 	json_bool(out, "peer_up", g->peer_up);
 	json_bool(out, "primary_dead", g->primary_dead);
+	if (g->leased)
+		json_text(out, "witness_problem", g->witness_problem);
+	if (g->leased && g->right_us_left != UINT64_MAX)
+		json_number(out, "right_us_left", g->right_us_left);
 	json_number(out, "term", g->term);
 	json_number(out, "domid", g->domid);
 	json_number(out, "worker_pid", g->worker_pid);

@@ -15,6 +15,7 @@ enum { CONFIG_FILE_BYTES_MAX = 1 << 20 };
 const char *const takeover_name[TAKEOVERS] = {
 	[TAKEOVER_MANUAL] = "manual",
 	[TAKEOVER_AUTOMATIC_WITHOUT_WITNESS] = "automatic-without-witness",
+	[TAKEOVER_AUTOMATIC] = "automatic",
 };
 
 static const struct policy policy_standard = {
@@ -29,7 +30,7 @@ static const struct policy policy_standard = {
 	.takeover = TAKEOVER_MANUAL,
 };
 
-enum key_type { KEY_NAME, KEY_PATH, KEY_ADDRESS, KEY_NUMBER, KEY_TAKEOVER };
+enum key_type { KEY_NAME, KEY_PATH, KEY_ADDRESS, KEY_NUMBER, KEY_TAKEOVER, KEY_ENDPOINTS };
 
 struct key {
 	const char *name;
@@ -57,6 +58,18 @@ static const struct key host_keys[] = {
 static const struct key peer_keys[] = {
 	{"address", KEY_ADDRESS, IN_CONFIG(peer_address), 0, 0},
 	{"control-port", KEY_NUMBER, IN_CONFIG(peer_control_port), 1, 65535},
+	{0},
+};
+
+static const struct key witness_keys[] = {
+	{"endpoints", KEY_ENDPOINTS, IN_CONFIG(witness), 0, 0},
+	{"ttl_ms", KEY_NUMBER, IN_CONFIG(witness_ttl_ms), 500, 600000},
+	{"request_ms", KEY_NUMBER, IN_CONFIG(witness.request_ms), 50, 60000},
+	{"margin_ms", KEY_NUMBER, IN_CONFIG(witness_margin_ms), 1, 10000},
+	{"drift_ppm", KEY_NUMBER, IN_CONFIG(witness_drift_ppm), 0, 100000},
+	{"ca", KEY_PATH, IN_CONFIG(witness.ca_file), 0, 0},
+	{"cert", KEY_PATH, IN_CONFIG(witness.cert_file), 0, 0},
+	{"key", KEY_PATH, IN_CONFIG(witness.key_file), 0, 0},
 	{0},
 };
 
@@ -195,8 +208,34 @@ static void set_takeover(struct parse *p, void *at, const char *value)
 			return;
 		}
 	}
-	parse_fail(p, "takeover: \"%s\" is neither \"%s\" nor \"%s\"", value, takeover_name[0],
-		   takeover_name[1]);
+	parse_fail(p, "takeover: \"%s\" is none of \"%s\", \"%s\", \"%s\"", value, takeover_name[0],
+		   takeover_name[1], takeover_name[2]);
+}
+
+/* Several, with blanks between them. */
+static void set_endpoints(struct parse *p, struct witness_config *w, const char *value)
+{
+	char text[WITNESS_ENDPOINTS_MAX * sizeof(w->endpoints[0])], *save = NULL, *url;
+
+	if (strlen(value) >= sizeof(text)) {
+		parse_fail(p, "endpoints: longer than %zu bytes", sizeof(text) - 1);
+		return;
+	}
+	strcpy(text, value);
+	for (url = strtok_r(text, " \t", &save); url; url = strtok_r(NULL, " \t", &save)) {
+		if (strncmp(url, "http://", 7) && strncmp(url, "https://", 8))
+			parse_fail(p, "endpoints: \"%s\" begins neither with http:// nor https://", url);
+		else if (strlen(url) >= sizeof(w->endpoints[0]))
+			parse_fail(p, "endpoints: \"%s\" is longer than %zu bytes", url, sizeof(w->endpoints[0]) - 1);
+		else if (w->nr_endpoints == WITNESS_ENDPOINTS_MAX)
+			parse_fail(p, "endpoints: more than %d", WITNESS_ENDPOINTS_MAX);
+		else
+			strcpy(w->endpoints[w->nr_endpoints++], url);
+		if (p->failed)
+			return;
+	}
+	if (!w->nr_endpoints)
+		parse_fail(p, "endpoints: empty");
 }
 
 static void parse_key(struct parse *p, const struct key *keys, void *base, uint64_t *set,
@@ -220,6 +259,8 @@ static void parse_key(struct parse *p, const struct key *keys, void *base, uint6
 		set_number(p, key, at, value);
 	else if (key->type == KEY_TAKEOVER)
 		set_takeover(p, at, value);
+	else if (key->type == KEY_ENDPOINTS)
+		set_endpoints(p, at, value);
 	else
 		set_string(p, key, at, value);
 }
@@ -261,6 +302,8 @@ static int parse_handler(void *arg, const char *section, const char *name, const
 		parse_key(p, host_keys, c, &c->host_set, section, name, value);
 	} else if (!strcmp(section, "peer")) {
 		parse_key(p, peer_keys, c, &c->peer_set, section, name, value);
+	} else if (!strcmp(section, "witness")) {
+		parse_key(p, witness_keys, c, &c->witness_set, section, name, value);
 	} else if (!strncmp(section, "policy ", 7)) {
 		struct policy *policy = parse_policy(p, section + 7);
 
@@ -274,8 +317,28 @@ static int parse_handler(void *arg, const char *section, const char *name, const
 	return 1;
 }
 
-/* What only holds for the whole. */
-static int config_check(struct config *c, const char *path, char *why, size_t why_len)
+/* A lease is renewed three times in its time to live, and each time may take a request to every endpoint. */
+static int config_check_witness(const struct config *c, const char *path, char *why, size_t why_len)
+{
+	uint32_t needed = 3 * c->witness.request_ms + c->witness_margin_ms;
+	unsigned int i;
+
+	for (i = 0; i < c->nr_policies; i++) {
+		if (c->policies[i].takeover != TAKEOVER_AUTOMATIC || c->witness.nr_endpoints)
+			continue;
+		snprintf(why, why_len, "%s: [policy %s]: takeover = automatic needs a [witness] with endpoints", path,
+			 c->policies[i].name);
+		return -EINVAL;
+	}
+	if (c->witness.nr_endpoints && c->witness_ttl_ms < needed) {
+		snprintf(why, why_len, "%s: [witness]: ttl_ms %u is less than three times request_ms %u and margin_ms %u", path,
+			 c->witness_ttl_ms, c->witness.request_ms, c->witness_margin_ms);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int config_check_policies(const struct config *c, const char *path, char *why, size_t why_len)
 {
 	unsigned int i;
 
@@ -297,6 +360,16 @@ static int config_check(struct config *c, const char *path, char *why, size_t wh
 			return -EINVAL;
 		}
 	}
+	return config_check_witness(c, path, why, why_len);
+}
+
+/* What only holds for the whole. */
+static int config_check(struct config *c, const char *path, char *why, size_t why_len)
+{
+	int rc = config_check_policies(c, path, why, why_len);
+
+	if (rc)
+		return rc;
 	if (!c->peer_control_port)
 		c->peer_control_port = c->control_port;
 	return 0;
@@ -318,6 +391,10 @@ void config_defaults(struct config *c)
 	strcpy(c->shell_path, "/usr/lib/understudy/understudy-shell");
 	c->control_port = 7788;
 	c->stream_port = 7789;
+	c->witness_ttl_ms = 3000;
+	c->witness_margin_ms = 50;
+	c->witness_drift_ppm = 500;
+	c->witness.request_ms = 500;
 	c->policies[0] = policy_standard;
 	c->nr_policies = 1;
 }

@@ -3,6 +3,8 @@
 #ifndef REPLICATOR_CONFIG_H
 #define REPLICATOR_CONFIG_H
 
+#include "replicator/witness.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,6 +14,7 @@ enum { CONFIG_POLICIES_MAX = 32, CONFIG_NAME_MAX = 64, CONFIG_PATH_MAX = 90 };
 enum takeover {
 	TAKEOVER_MANUAL,
 	TAKEOVER_AUTOMATIC_WITHOUT_WITNESS,
+	TAKEOVER_AUTOMATIC, /* with the witness's lease */
 	TAKEOVERS,
 };
 extern const char *const takeover_name[TAKEOVERS];
@@ -33,9 +36,11 @@ struct config {
 	char peer_address[CONFIG_NAME_MAX];	     /* numeric; empty: no peer */
 	uint32_t control_port, stream_port;	     /* here */
 	uint32_t peer_control_port;		     /* the peer's, if it differs */
+	struct witness_config witness; /* no endpoints: no witness */
+	uint32_t witness_ttl_ms, witness_margin_ms, witness_drift_ppm;
 	struct policy policies[CONFIG_POLICIES_MAX]; /* [0] is `standard` */
 	unsigned int nr_policies;
-	uint64_t host_set, peer_set;
+	uint64_t host_set, peer_set, witness_set;
 };
 
 #define CONFIG_PATH_DEFAULT "/etc/understudy/understudy.conf"

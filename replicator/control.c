@@ -6,6 +6,7 @@
 #include "replicator/control.pb-c.h"
 #include "replicator/events.h"
 #include "replicator/guest.h"
+#include "replicator/keeper.h"
 #include "replicator/peer.h"
 #include "replicator/status.h"
 
@@ -276,6 +277,7 @@ static void failover_here(struct client *c, struct guest *g)
 		return;
 	}
 	if (g->state == GUEST_HANDING_OVER) {
+		keeper_override(g);
 		guest_event(g, GUEST_CALLED_OFF, "the operator says that the peer does not run it");
 		answer(c, CODE(OK), "%s", "");
 		return;

@@ -19,6 +19,7 @@ struct guest;
 struct peer;
 struct stream;
 struct untold;
+struct witness;
 struct workers;
 
 struct daemon {
@@ -30,6 +31,7 @@ struct daemon {
 	struct events *events;
 	struct domains *domains;
 	struct workers *workers;
+	struct witness *witness; /* NULL: none */
 	struct peer *peer;
 	struct stream *stream;
 	struct control *control;

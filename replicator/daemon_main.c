@@ -8,6 +8,7 @@
 #include "replicator/daemon.h"
 #include "replicator/events.h"
 #include "replicator/guest.h"
+#include "replicator/keeper.h"
 #include "replicator/notify.h"
 #include "replicator/peer.h"
 #include "replicator/stream.h"
@@ -145,6 +146,8 @@ static int daemon_start(struct daemon *d)
 		return -ENOMEM;
 	rc = children_new(d->base, &d->children);
 	if (!rc)
+		rc = keeper_setup(d);
+	if (!rc)
 		rc = guests_load(d);
 	if (!rc)
 		rc = workers_new(d->base, d->children, &d->config, &guests_workers_ops, d,
@@ -185,6 +188,7 @@ static void daemon_stop(struct daemon *d)
 	control_free(d->control);
 	d->control = NULL;
 	guests_free(d);
+	witness_free(d->witness);
 	stream_free(d->stream);
 	peer_free(d->peer);
 	domains_free(d->domains);

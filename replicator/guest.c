@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "replicator/child.h"
 #include "replicator/events.h"
+#include "replicator/keeper.h"
 #include "replicator/peer.h"
 
 #include <errno.h>
@@ -149,6 +150,7 @@ struct guest *guest_new(struct daemon *d, const struct tag *tag, bool save)
 
 static void guest_free(struct guest *g)
 {
+	keeper_free(g);
 	if (g->stream_fd >= 0)
 		close(g->stream_fd);
 	if (g->prepare)
@@ -656,6 +658,7 @@ void guests_tick(struct daemon *d, uint64_t now)
 	struct guest *g, *next;
 
 	HASH_ITER (hh, d->guests, g, next) {
+		keeper_tick(g, now);
 		if (g->successor_from_us && now >= g->successor_from_us) {
 			g->successor_from_us = 0;
 			workers_kick(d->workers, g->domid);

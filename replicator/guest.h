@@ -17,6 +17,7 @@
 
 #include <uthash.h>
 
+struct keeper;
 struct stream_hello;
 
 enum { GUEST_PROBLEM_MAX = 256 };
@@ -36,7 +37,11 @@ struct guest {
 	bool finalize;		   /* remove the object when the event is dealt with */
 	uint64_t untag_serial;	   /* the peer has untagged it and waits for our word; 0: no */
 
+	struct keeper *keeper;	   /* its record at the witness; NULL: not needed so far */
+
 	/* primary */
+	bool recalling;	   /* a switchover whose peer fell silent: the record must say that nobody has claimed it */
+	bool unprotecting; /* untagging: the worker was told */
 	uint64_t token;
 	uint32_t peer_stream_port;
 	bool worker_unknown; /* a worker from before this daemon is here and has not said how it
@@ -58,6 +63,10 @@ struct guest {
 	bool awaiting_stream;	  /* token is valid */
 	int stream_fd;		  /* a duplicate, for its last-heard time only; -1: none */
 	uint64_t stream_heard_us; /* of the stream that is over, or as of the last stats */
+	bool invited;	      /* the primary stands still and waits for us to claim its record */
+	uint64_t invited_until_us;
+	bool failing;	      /* an invited activation failed: the record goes back before the primary hears of it */
+	char failed_cause[128];
 	bool declared_dead;
 	uint64_t declared_us, last_heard_us, begin_us;
 	bool peer_active;   /* the peer says that it runs the guest */
@@ -136,6 +145,8 @@ void guest_confirm_untag(struct daemon *d, const uint8_t uuid[16], uint64_t seri
 
 void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_event event,
 			   const char *cause);
+/* What the witness has answered may let it go on. */
+void guest_primary_keeper(struct guest *g);
 void guest_primary_tick(struct guest *g, uint64_t now);
 void guest_primary_looked(struct guest *g);	/* after the first look at the domains, if the host was not restarted */
 void guest_primary_hello(struct guest *g, struct worker_view *w);
@@ -165,6 +176,18 @@ void guest_backup_stream_over(struct guest *g);
 /* An activated shell gets the guest's name, and somebody who waits for its end as xl would. */
 void guest_take_name(struct guest *g);
 uint64_t guest_backup_stream_heard_us(const struct guest *g);
+
+/* STANDBY only. `switchover`: the primary waits for the outcome. */
+void guest_take_over(struct guest *g, const char *cause, bool switchover);
+
+/* The switchover was not done, and will not be. */
+void guest_tell_failed(struct guest *g, const char *cause);
+
+/* ---- guest_takeover.c ---- */
+
+/* In STANDBY, at every tick. */
+void guest_judge(struct guest *g, uint64_t now);
+void guest_accept_invitation(struct guest *g, uint64_t now);
 
 /* Runs `verb` of understudy-shell for the guest's domain; `done` gets the guest unless its state
  * has changed. */

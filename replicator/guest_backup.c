@@ -7,6 +7,7 @@
 #include "replicator/child.h"
 #include "replicator/events.h"
 #include "replicator/guest.h"
+#include "replicator/keeper.h"
 #include "replicator/peer.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ enum {
 	PROBE_AGAIN_MS = 1000,
 	DESTROY_AGAIN_MS = 2000,
 	RENAME_MAX_MS = 30000,
+	INVITED_MAX_MS = 3000, /* to claim the record in a switchover */
 };
 
 static void refuse(struct daemon *d, const Understudy__PeerPrepare *p, const char *reason)
@@ -111,6 +113,8 @@ void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hel
 	m.term = g->prepare_term;
 	m.token = g->token;
 	m.heartbeat_ms = guest_policy(g)->heartbeat_ms;
+	m.promise_ms = keeper_decides(g) ? guest_policy(g)->timeout_ms : 0;
+	m.drift_ppm = g->d->config.witness_drift_ppm;
 	c.command_case = UNDERSTUDY__WORKER_COMMAND__COMMAND_STREAM;
 	c.stream = &m;
 	rc = guest_command(g, &c, fd);
@@ -383,7 +387,7 @@ void guest_backup_prepare(struct daemon *d, const Understudy__PeerPrepare *m)
 
 /* ---- activation ---- */
 
-static void take_over(struct guest *g, const char *cause, bool switchover)
+void guest_take_over(struct guest *g, const char *cause, bool switchover)
 {
 	g->announce_switch = switchover;
 	guest_event(g, GUEST_TAKE_OVER, cause);
@@ -407,6 +411,7 @@ static void begin_activating(struct guest *g, const char *cause)
 	}
 	fi_point("D_ACTIVATE_SAVED");
 	m.term = g->tag.term;
+	m.invited = g->announce_switch;
 	c.command_case = UNDERSTUDY__WORKER_COMMAND__COMMAND_ACTIVATE;
 	c.activate = &m;
 	guest_deadline(g, ACTIVATE_ALARM_MS);
@@ -414,10 +419,28 @@ static void begin_activating(struct guest *g, const char *cause)
 		guest_event(g, GUEST_ACTIVATE_FAILED, "the worker cannot be told");
 }
 
-static void activation_failed(struct guest *g, const char *cause)
+void guest_tell_failed(struct guest *g, const char *cause)
 {
 	Understudy__PeerFailed m = UNDERSTUDY__PEER_FAILED__INIT;
 
+	m.uuid.data = g->tag.uuid;
+	m.uuid.len = sizeof(g->tag.uuid);
+	m.term = g->tag.term;
+	m.cause = (char *)cause;
+	peer_send(g->d->peer, PEER_FAILED, &m.base);
+}
+
+/* The primary goes on when it hears this: not before the record is its own again. */
+static void fail_when_returned(struct guest *g)
+{
+	if (!g->failing || !keeper_returned(g))
+		return;
+	g->failing = false;
+	guest_tell_failed(g, g->failed_cause);
+}
+
+static void activation_failed(struct guest *g, const char *cause)
+{
 	events_add(g->d->events, g->tag.name, "activate-failed", cause, "term",
 		   (int64_t)g->tag.term);
 	guest_problem(g, "activation failed: %.180s", cause);
@@ -428,11 +451,9 @@ static void activation_failed(struct guest *g, const char *cause)
 	/* The primary goes on when it hears this, so the copy must not be activated any more; also
 	 * not by an order sent twice. */
 	guest_event(g, GUEST_STALE, "the switchover failed");
-	m.uuid.data = g->tag.uuid;
-	m.uuid.len = sizeof(g->tag.uuid);
-	m.term = g->tag.term;
-	m.cause = (char *)cause;
-	peer_send(g->d->peer, PEER_FAILED, &m.base);
+	g->failing = true;
+	snprintf(g->failed_cause, sizeof(g->failed_cause), "%s", cause);
+	fail_when_returned(g);
 }
 
 /* Protected again or not by now: its domain needs a supervisor. */
@@ -736,67 +757,13 @@ void guest_backup_domains_changed(struct guest *g, const struct domain_entry *e)
 		guest_event(g, GUEST_VANISHED, "the shell was destroyed");
 }
 
-/* ---- is the primary dead? ---- */
-
-/*
- * Both the session between the daemons and this guest's stream must be silent: a killed daemon or a
- * killed worker alone is no death, and neither is a closed connection.
- */
-static void judge(struct guest *g, uint64_t now)
-{
-	uint64_t limit_us = guest_policy(g)->timeout_ms * 1000ull, control, stream, heard, since;
-	bool gone;
-
-	/* What was read lately is answer enough, for four system calls less at every tick. */
-	if (!g->declared_dead && g->peer_active && now < peer_read_us(g->d->peer) + limit_us)
-		return;
-	control = peer_heard_us(g->d->peer);
-	stream = guest_backup_stream_heard_us(g);
-	heard = control > stream ? control : stream;
-	since = heard > g->d->awake_us ? heard : g->d->awake_us;
-	/* Its daemon is there and says that the guest is not: the host was restarted. */
-	gone = peer_up(g->d->peer) && !g->peer_active && now >= stream + limit_us;
-
-	if (!gone && (now < since || now - since < limit_us)) {
-		if (g->declared_dead) {
-			events_add(g->d->events, g->tag.name, "primary-back", "it is heard again",
-				   "");
-			g->problem[0] = '\0';
-		}
-		g->declared_dead = false;
-		return;
-	}
-	if (!g->declared_dead) {
-		g->declared_dead = true;
-		g->declared_us = now;
-		g->last_heard_us = heard;
-		events_add(g->d->events, g->tag.name, "declared-dead",
-			   gone ? "the primary's host no longer runs it"
-				: "neither the session nor the stream was heard",
-			   "last_heard_mono_us last_heard_wall_us silent_us control_silent_us "
-			   "stream_silent_us timeout_ms term epoch",
-			   (int64_t)heard, (int64_t)(clock_wall_us() - (now - heard)),
-			   (int64_t)(now - heard), (int64_t)(now - control),
-			   (int64_t)(now - stream), (int64_t)(limit_us / 1000),
-			   (int64_t)g->tag.term, (int64_t)g->tag.epoch);
-	}
-	if (now < g->retry_at_us)
-		return;
-	if (guest_policy(g)->takeover == TAKEOVER_AUTOMATIC_WITHOUT_WITNESS) {
-		take_over(g, "the primary is dead", false);
-	} else {
-		guest_problem(
-			g,
-			"its primary is silent; `understudy failover --force %s` runs it here "
-			"from epoch %" PRIu64,
-			g->tag.name, g->tag.epoch);
-	}
-}
-
 void guest_backup_tick(struct guest *g, uint64_t now)
 {
 	if (g->state == GUEST_STANDBY)
-		judge(g, now);
+		guest_judge(g, now);
+	else
+		g->invited = false;
+	fail_when_returned(g);
 	if (!g->deadline_us || now < g->deadline_us)
 		return;
 	g->deadline_us = 0;
@@ -824,6 +791,8 @@ static void peer_dropped(struct guest *g, const Understudy__PeerDropped *m)
 {
 	Understudy__PeerDroppedAck ack = UNDERSTUDY__PEER_DROPPED_ACK__INIT;
 
+	if (!keeper_clean(g))
+		return; /* it may be ours already; the primary asks again */
 	if (m->term < g->tag.term && g->state == GUEST_ACTIVATING)
 		return; /* too late: it is being run here; the session will tell */
 	events_add(g->d->events, g->tag.name, "dropped", m->cause, "term epoch", (int64_t)m->term,
@@ -851,7 +820,7 @@ static void peer_activate(struct guest *g, const Understudy__PeerActivate *m)
 	char cause[128];
 	bool slept;
 
-	if (g->state == GUEST_ACTIVATING)
+	if (g->state == GUEST_ACTIVATING || g->invited || g->failing)
 		return;
 	if (fsm_runs_here(g->state)) { /* the answer was lost */
 		done.uuid = m->uuid;
@@ -865,7 +834,13 @@ static void peer_activate(struct guest *g, const Understudy__PeerActivate *m)
 	if (g->state == GUEST_STANDBY && !slept && g->tag.epoch <= m->epoch && m->term >= g->tag.term) {
 		g->last_heard_us = 0;
 		g->declared_us = 0;
-		take_over(g, "switchover", true);
+		if (keeper_decides(g)) {
+			g->invited = true;
+			g->invited_until_us = clock_us() + INVITED_MAX_MS * 1000ull;
+			guest_accept_invitation(g, clock_us());
+			return;
+		}
+		guest_take_over(g, "switchover", true);
 		return;
 	}
 	snprintf(cause, sizeof(cause), "state %s, epoch %" PRIu64 ", term %" PRIu64 " here%s",

@@ -6,6 +6,7 @@
 #include "replicator/child.h"
 #include "replicator/events.h"
 #include "replicator/guest.h"
+#include "replicator/keeper.h"
 #include "replicator/peer.h"
 
 #include <inttypes.h>
@@ -26,6 +27,9 @@ enum {
 	SUCCESSOR_MAX_MS = 100,	   /* how long a new worker waits for that answer */
 	DROP_MAX_MS = 10000,	   /* the worker ends protection */
 	DESTROY_AGAIN_MS = 2000,
+	UNTAG_AGAIN_MS = 1000,
+	UNTAG_LOOK_MS = 20,
+	RECORD_MAX_MS = 2000,	   /* untagging: the witness may be away */
 };
 
 #define COMMAND(name, field_, case_, type_, init_)                                                 \
@@ -57,6 +61,20 @@ static void retry_later(struct guest *g, uint64_t at_least_ms)
 		ms = at_least_ms;
 	g->attempts++;
 	g->retry_at_us = clock_us() + ms * 1000;
+}
+
+/* A worker that starts anew lets output pass. With a witness not before that says that the copy is not current (I2). */
+static uint64_t successor_from_us(const struct guest *g, uint64_t ms)
+{
+	return keeper_decides(g) ? UINT64_MAX : clock_us() + ms * 1000;
+}
+
+static void let_successor_start(struct guest *g)
+{
+	if (!g->successor_from_us)
+		return;
+	g->successor_from_us = 0;
+	workers_kick(g->d->workers, g->domid);
 }
 
 /* ---- telling the backup that its copy is stale ---- */
@@ -164,6 +182,9 @@ static void begin_syncing(struct guest *g)
 	policy.hold_max_ms = p->hold_max_ms;
 	policy.netbuf_bytes = (uint64_t)p->netbuf_mib << 20;
 	policy.cache_bytes = (uint64_t)p->cache_mib << 20;
+	policy.leased = keeper_decides(g);
+	policy.drift_ppm = g->d->config.witness_drift_ppm;
+	policy.margin_ms = g->d->config.witness_margin_ms;
 	c_body.peer_address = g->d->config.peer_address;
 	c_body.peer_port = g->peer_stream_port;
 	c_body.uuid.data = g->tag.uuid;
@@ -191,8 +212,8 @@ static void entered_unprotected(struct guest *g, enum guest_state old, enum gues
 		g->worker_unknown = workers_find(g->d->workers, g->domid) && !guest_worker(g);
 		if (g->tag.current && !workers_find(g->d->workers, g->domid) &&
 		    (guest_primary_tell_dropped(g, "the worker was gone when the daemon started") ||
-		     !peer_up(g->d->peer)))
-			g->successor_from_us = clock_us() + drop_after_ms(g) * 1000;
+		     !peer_up(g->d->peer) || keeper_decides(g)))
+			g->successor_from_us = successor_from_us(g, drop_after_ms(g));
 		guest_tell_peer(g);
 		return;
 	}
@@ -281,7 +302,10 @@ static void entered_handing_over(struct guest *g, enum guest_state old)
 			guest_event(g, GUEST_CALLED_OFF, "the order cannot be written down");
 			return;
 		}
-		send_activate(g);
+		if (keeper_quiet(g))
+			send_activate(g);
+		else
+			guest_deadline(g, HAND_OVER_LOOK_MS); /* the peer must find the record as it stays */
 		return;
 	}
 	if (!g->tag.handing_over) {
@@ -294,11 +318,29 @@ static void entered_handing_over(struct guest *g, enum guest_state old)
 		guest_deadline(g, drop_after_ms(g));
 }
 
+/* The witness knows whether the peer has claimed it. If not, our next write there sees to it that it cannot any more. */
+static void recall(struct guest *g)
+{
+	g->recalling = true;
+	if (keeper_claimed_by_other(g))
+		guest_problem(g, "stands still: the peer has claimed it in a switchover and fell silent; "
+				 "`understudy failover --force` lets it go on here");
+	guest_deadline(g, HAND_OVER_AGAIN_MS);
+}
+
 /* No answer: the peer may or may not run the guest. */
 static void hand_over_overdue(struct guest *g)
 {
-	if (peer_up(g->d->peer)) {
+	if (!keeper_quiet(g) && !g->recalling) {
+		guest_deadline(g, HAND_OVER_LOOK_MS);
+		return;
+	}
+	if (peer_up(g->d->peer) && (!g->recalling || keeper_claimed_by_other(g))) {
 		send_activate(g);
+		return;
+	}
+	if (keeper_decides(g)) {
+		recall(g);
 		return;
 	}
 	if (guest_policy(g)->takeover == TAKEOVER_AUTOMATIC_WITHOUT_WITNESS) {
@@ -379,23 +421,41 @@ static void untag_done(struct guest *g, bool answered)
 
 	if (g->domid && (!e || (!e->has_vifs && answered)))
 		workers_release(g->d->workers, g->domid);
+	keeper_forget(g);
 	guest_untag_done(g);
 }
 
-static void begin_untagging(struct guest *g, enum guest_state old)
+/* It ends protection, hence lets output pass: not before no copy is current. */
+static void unprotect(struct guest *g)
 {
 	COMMAND(c, unprotect, UNPROTECT, Understudy__WorkerUnprotect,
 		UNDERSTUDY__WORKER_UNPROTECT__INIT);
 
-	if (old == GUEST_UNTAGGING)
+	if (g->tag.current && !keeper_alone(g)) {
+		guest_problem(g, "untagging waits for the witness: %.120s", keeper_problem(g));
+		guest_deadline(g, UNTAG_AGAIN_MS);
 		return;
-	fi_point("D_UNTAG");
-	guest_primary_tell_dropped(g, "untagged");
+	}
+	/* Its record can be removed if it is known; that is worth a moment, no more. */
+	if (!keeper_settled(g) && clock_us() - g->since_us < RECORD_MAX_MS * 1000ull) {
+		guest_deadline(g, UNTAG_LOOK_MS);
+		return;
+	}
+	g->unprotecting = true;
 	if (!g->domid || !guest_worker(g) || guest_command(g, &c, -1)) {
 		untag_done(g, false);
 		return;
 	}
 	guest_deadline(g, DROP_MAX_MS);
+}
+
+static void begin_untagging(struct guest *g, enum guest_state old)
+{
+	if (old == GUEST_UNTAGGING)
+		return;
+	fi_point("D_UNTAG");
+	guest_primary_tell_dropped(g, "untagged");
+	unprotect(g);
 }
 
 /* ---- dispatch ---- */
@@ -405,6 +465,8 @@ void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_eve
 {
 	struct worker_view *w = guest_worker(g);
 
+	if (g->state != GUEST_HANDING_OVER)
+		g->recalling = false;
 	if (w)
 		w->hang_strict = g->state == GUEST_PROTECTED || g->state == GUEST_DEGRADED;
 	switch (g->state) {
@@ -477,6 +539,11 @@ static bool may_protect(struct guest *g)
 		guest_problem(g, "no session with the peer: %.200s", peer_problem(g->d->peer));
 		return false;
 	}
+	if (!keeper_settled(g)) { /* it is asked already; a problem when it takes long */
+		if (keeper_problem(g)[0])
+			guest_problem(g, "%.220s", keeper_problem(g));
+		return false;
+	}
 	return true;
 }
 
@@ -499,6 +566,11 @@ static void overdue(struct guest *g)
 		guest_event(g, GUEST_REFUSED, g->problem);
 		break;
 	case GUEST_DEGRADED:
+		if (keeper_decides(g)) { /* its copy is current until the witness or the backup says otherwise */
+			guest_primary_tell_dropped(g, g->problem);
+			guest_deadline(g, DROPPED_ACK_MAX_MS);
+			break;
+		}
 		/* Told or not: the backup has had its time. A session that came back meanwhile is
 		 * used first. */
 		if (!g->drop_told && guest_primary_tell_dropped(g, g->problem))
@@ -520,6 +592,10 @@ static void overdue(struct guest *g)
 		retire(g);
 		break;
 	case GUEST_UNTAGGING:
+		if (!g->unprotecting) {
+			unprotect(g);
+			break;
+		}
 		workers_kill(g->d->workers, g->domid);
 		untag_done(g, false);
 		break;
@@ -528,8 +604,30 @@ static void overdue(struct guest *g)
 	}
 }
 
+/* Nobody can take over what ran here: what waited for that goes on. */
+void guest_primary_keeper(struct guest *g)
+{
+	if (g->state == GUEST_HANDING_OVER && g->recalling && keeper_unclaimed(g)) {
+		g->recalling = false;
+		guest_event(g, GUEST_CALLED_OFF, "the peer fell silent during the switchover, and has not claimed it");
+		return;
+	}
+	if (!g->tag.current || !keeper_decides(g) || !keeper_alone(g))
+		return;
+	if (g->state == GUEST_DEGRADED) {
+		set_current(g, false);
+		send_drop(g, "the witness knows that the copy is stale");
+	} else if (g->state == GUEST_UNPROTECTED) {
+		set_current(g, false);
+		let_successor_start(g);
+	} else if (g->state == GUEST_UNTAGGING && !g->unprotecting) {
+		unprotect(g);
+	}
+}
+
 void guest_primary_tick(struct guest *g, uint64_t now)
 {
+	guest_primary_keeper(g);
 	if (g->deadline_us && now >= g->deadline_us)
 		overdue(g);
 	if (g->state == GUEST_UNPROTECTED && now >= g->retry_at_us) {
@@ -636,8 +734,8 @@ void guest_primary_worker_gone(struct guest *g)
 {
 	if (g->state == GUEST_HANDING_OVER || g->state == GUEST_RETIRING || !g->tag.current)
 		return;
-	if (guest_primary_tell_dropped(g, "the worker died"))
-		g->successor_from_us = clock_us() + SUCCESSOR_MAX_MS * 1000ull;
+	if (guest_primary_tell_dropped(g, "the worker died") || keeper_decides(g))
+		g->successor_from_us = successor_from_us(g, SUCCESSOR_MAX_MS);
 	events_add(g->d->events, g->tag.name, "dropped", "the worker died", "term epoch",
 		   (int64_t)g->tag.term, (int64_t)g->tag.epoch);
 	guest_problem(g, "protection was dropped: the worker died");
@@ -692,10 +790,8 @@ static void peer_prepared(struct guest *g, const Understudy__PeerPrepared *m)
 static void peer_acknowledged_drop(struct guest *g)
 {
 	g->drop_told = false;
-	if (g->successor_from_us) {
-		g->successor_from_us = 0;
-		workers_kick(g->d->workers, g->domid);
-	}
+	keeper_renounced(g);
+	let_successor_start(g);
 	if (g->state == GUEST_DEGRADED) {
 		set_current(g, false);
 		send_drop(g, "the backup knows that its copy is stale");

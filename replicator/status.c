@@ -2,6 +2,7 @@
 #include "replicator/status.h"
 #include "common/clock.h"
 #include "replicator/guest.h"
+#include "replicator/keeper.h"
 #include "replicator/peer.h"
 
 #include <stdio.h>
@@ -80,6 +81,9 @@ static void add_stats(Understudy__GuestStatus *s, const struct worker_view *w)
 	s->held_bytes = m->held_bytes;
 	s->commit_us_p50 = m->commit_us_p50;
 	s->commit_us_p99 = m->commit_us_p99;
+	/* The worker knows of promises as well; at least so much, since this is of the last stats. */
+	if (m->leased)
+		s->right_us_left = m->right_us_left > since ? m->right_us_left - since : 0;
 	/* At most: it may have been heard since. */
 	s->heard_us_ago = m->heard_us_ago ? m->heard_us_ago + since : 0;
 }
@@ -122,6 +126,9 @@ Understudy__GuestStatus *status_guest(struct guest *g)
 	s->sync_pages_total = g->sync_total;
 	s->sync_round = g->sync_round;
 	s->primary_dead = g->declared_dead;
+	s->leased = keeper_decides(g);
+	s->right_us_left = keeper_left_us(g);
+	s->witness_problem = (char *)keeper_problem(g);
 	if (!w)
 		return s;
 	s->kind = (char *)w->kind;

@@ -79,8 +79,16 @@ static void test_errors(void **state)
 		 "t.conf:2: control-port: \"99999999999999999999999\" is not a number"},
 		{"[peer]\naddress = host-b\n",
 		 "t.conf:2: address: \"host-b\" is not a numeric IPv4 or IPv6 address"},
-		{"[policy gold]\ntakeover = yes\n", "t.conf:2: takeover: \"yes\" is neither "
-						    "\"manual\" nor \"automatic-without-witness\""},
+		{"[policy gold]\ntakeover = yes\n", "t.conf:2: takeover: \"yes\" is none of "
+						     "\"manual\", \"automatic-without-witness\", \"automatic\""},
+		{"[policy gold]\ntakeover = automatic\n",
+		 "t.conf: [policy gold]: takeover = automatic needs a [witness] with endpoints"},
+		{"[witness]\nendpoints = http://a:1 ftp://b\n",
+		 "t.conf:2: endpoints: \"ftp://b\" begins neither with http:// nor https://"},
+		{"[witness]\nendpoints = http://a http://b http://c http://d http://e http://f\n",
+		 "t.conf:2: endpoints: more than 5"},
+		{"[witness]\nendpoints = http://a\nttl_ms = 1000\n",
+		 "t.conf: [witness]: ttl_ms 1000 is less than three times request_ms 500 and margin_ms 50"},
 		{"[policy a/b]\nwindow = 1\n",
 		 "t.conf:2: [policy a/b]: a blank, \"/\" or unprintable character in the name"},
 		{"[policy gold]\nheartbeat_ms = 100\ntimeout_ms = 150\n",

@@ -176,6 +176,7 @@ static void activate(uint64_t term)
 static void command(void *arg, const Understudy__WorkerCommand *c, int fd)
 {
 	Understudy__WorkerFinished finished = UNDERSTUDY__WORKER_FINISHED__INIT;
+	Understudy__WorkerFailed failed = UNDERSTUDY__WORKER_FAILED__INIT;
 
 	switch (c->command_case) {
 	case UNDERSTUDY__WORKER_COMMAND__COMMAND_PROTECT:
@@ -207,7 +208,13 @@ static void command(void *arg, const Understudy__WorkerCommand *c, int fd)
 		set_state(UNDERSTUDY__WORKER_STATE__WORKER_WAITING);
 		break;
 	case UNDERSTUDY__WORKER_COMMAND__COMMAND_ACTIVATE:
-		activate(c->activate->term);
+		if (getenv("FAKE_ACTIVATE")) {
+			failed.command = "activate";
+			failed.cause = "as the test asks";
+			SEND(FAILED, failed, &failed);
+		} else {
+			activate(c->activate->term);
+		}
 		break;
 	case UNDERSTUDY__WORKER_COMMAND__COMMAND_QUIT:
 		event_base_loopbreak(f.base);
