@@ -22,7 +22,11 @@ int args_parse(struct args *a, int argc, char **argv)
 	int i;
 
 	for (i = 1; i < argc; i++) {
-		if (argv[i][0] == '-') {
+		if (a->value_option && !strcmp(argv[i], a->value_option)) {
+			if (i + 1 == argc)
+				return usage_error(argv[0], "%s wants a name behind it", argv[i]);
+			a->value = argv[++i];
+		} else if (argv[i][0] == '-') {
 			if (!take_flag(a, argv[i]))
 				return usage_error(argv[0], "unknown option \"%s\"", argv[i]);
 		} else if (a->nr_names == a->names_max) {

@@ -11,7 +11,7 @@ const struct verb verbs[] = {
 	{"untag", verb_untag, "untag NAME", "end protection, leave no trace"},
 	{"list", verb_list, "list", "the tagged guests"},
 	{"status", verb_status, "status [NAME] [--json]", "how they are"},
-	{"failover", verb_failover, "failover NAME [--force] [--no-wait]",
+	{"failover", verb_failover, "failover NAME [--force | --peer-is-dead HOST] [--no-wait]",
 	 "run it on the other host"},
 	{"events", verb_events, "events [--follow] [--json]", "what happened"},
 	{"check", verb_check, "check", "what this host lacks, and how to mend it"},

@@ -43,7 +43,7 @@ _understudy_words() {
 		;;
 	failover)
 		[ "$named" ] || _understudy_tagged "$@"
-		printf '%s\n' --force --no-wait
+		printf '%s\n' --force --no-wait --peer-is-dead
 		;;
 	events) printf '%s\n' --follow --json ;;
 	esac
