@@ -63,6 +63,16 @@ timeout_ms = 20000
 hold_max_ms = 60000
 takeover = manual
 
+# The witness is etcd in zone c, where a scenario has started it.
+[witness]
+endpoints = http://10.77.0.3:2379
+ttl_ms = 3000
+
+[policy leased]
+epoch_ms = 50
+timeout_ms = 1500
+takeover = automatic
+
 [policy late]
 epoch_ms = 50
 heartbeat_ms = 100
