@@ -181,7 +181,7 @@ static void hold_expired(evutil_socket_t fd, short what, void *arg)
 	struct primary *p = arg;
 
 	if (p->right.leased) {
-		worker_send_alarm(p->w, "output is held: neither the backup nor the witness allows to go on without");
+		worker_send_alarm(p->w, "output is held: neither the backup nor the witness was heard");
 		hold_begin(p);
 		return;
 	}

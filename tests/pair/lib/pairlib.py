@@ -471,7 +471,7 @@ class Pair:
         looks = {"status": "understudy status; understudy status --json", "xl": "xl list -v",
                  "events": "understudy events --json", "dmesg": "xl dmesg | tail -n 200",
                  "net": "ip -s link; ip address; bridge fdb", "ps": "ps axfww",
-                 "xenstore": "xenstore-ls -fp"}
+                 "xenstore": "xenstore-ls -fp", "guests": "tail -n 80 /var/log/xen/guest-*.log"}
         for zone in "ab":
             for name, script in looks.items():
                 self._keep(os.path.join(where, f"{zone}.{name}"), zone, script)
