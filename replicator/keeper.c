@@ -318,7 +318,7 @@ bool keeper_clean(const struct guest *g)
 	return !claims(g) || claim_clean(&g->keeper->claim);
 }
 
-static void explain_claim(struct keeper *k, uint64_t now)
+static void explain_claim(struct keeper *k)
 {
 	const struct claim *c = &k->claim;
 
@@ -352,7 +352,7 @@ static void claim_answered(void *arg, const struct witness_answer *a)
 		set_problem(k, "the witness does not answer: %.120s", a->text);
 		return;
 	}
-	explain_claim(k, clock_us());
+	explain_claim(k);
 	if (claim_state(&k->claim) == CLAIM_MINE && a->written) {
 		fi_point("D_CLAIMED");
 		events_add(g->d->events, g->tag.name, "claimed", "", "term", (int64_t)claim_term(&k->claim));

@@ -53,24 +53,25 @@ static struct witness_answer store_write(struct store *s, const struct witness_r
 
 /* ---- by hand ---- */
 
+/* False: there was nothing to ask. */
+static bool perform(struct store *s, enum lease_ask ask, const struct witness_record *r, uint64_t revision, uint64_t now,
+		    struct witness_answer *a)
+{
+	if (ask == LEASE_NOTHING)
+		return false;
+	*a = ask == LEASE_WRITE ? store_write(s, r, revision) : store_read(s);
+	a->sent_us = now;
+	return true;
+}
+
 static enum lease_news ask(struct lease *l, struct store *s, uint64_t now)
 {
 	struct witness_record r;
 	struct witness_answer a;
 	uint64_t revision = 0;
+	enum lease_ask what = lease_plan(l, now, &r, &revision);
 
-	switch (lease_plan(l, now, &r, &revision)) {
-	case LEASE_READ:
-		a = store_read(s);
-		break;
-	case LEASE_WRITE:
-		a = store_write(s, &r, revision);
-		break;
-	default:
-		return LEASE_SAME;
-	}
-	a.sent_us = now;
-	return lease_answer(l, now + 2000, &a);
+	return perform(s, what, &r, revision, now, &a) ? lease_answer(l, now + 2000, &a) : LEASE_SAME;
 }
 
 static enum lease_news ask_claim(struct claim *c, struct store *s, uint64_t now, uint64_t bound)
@@ -78,19 +79,9 @@ static enum lease_news ask_claim(struct claim *c, struct store *s, uint64_t now,
 	struct witness_record r;
 	struct witness_answer a;
 	uint64_t revision = 0;
+	enum lease_ask what = claim_plan(c, now, bound, &r, &revision);
 
-	switch (claim_plan(c, now, bound, &r, &revision)) {
-	case LEASE_READ:
-		a = store_read(s);
-		break;
-	case LEASE_WRITE:
-		a = store_write(s, &r, revision);
-		break;
-	default:
-		return LEASE_SAME;
-	}
-	a.sent_us = now;
-	return claim_answer(c, now, &a);
+	return perform(s, what, &r, revision, now, &a) ? claim_answer(c, now, &a) : LEASE_SAME;
 }
 
 static void begin(struct lease *l, struct store *s, uint64_t term)
