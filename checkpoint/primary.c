@@ -222,6 +222,12 @@ static int commit(struct primary *p, uint64_t number)
 	return engine_commit(&p->engine, number);
 }
 
+static void release_withheld(struct primary *p)
+{
+	if (p->withheld && commit(p, p->withheld))
+		worker_send_alarm(p->w, "a committed epoch's output could not be released");
+}
+
 static void right_regained(void *arg)
 {
 	struct primary *p = arg;
@@ -230,8 +236,7 @@ static void right_regained(void *arg)
 	if (p->w->state == UNDERSTUDY__WORKER_STATE__WORKER_HOLDING &&
 	    pausemark_get(p->w->mark) == PAUSEMARK_PAUSED && worker_unpause(p->w))
 		abort();	/* a successor lets it go (I5) */
-	if (p->withheld && commit(p, p->withheld))
-		worker_send_alarm(p->w, "a committed epoch's output could not be released");
+	release_withheld(p);
 	worker_send_stats(p->w);
 }
 
@@ -246,8 +251,7 @@ void primary_right(struct primary *p, uint64_t until_us)
 		return;
 	right_lease(&p->right, until_us);
 	/* It may have been missing for less than the timer noticed. */
-	if (p->withheld && commit(p, p->withheld))
-		worker_send_alarm(p->w, "a committed epoch's output could not be released");
+	release_withheld(p);
 }
 
 /* The stream is over. What is held stays held until the daemon has spoken (the backup may be about to activate). */

@@ -26,7 +26,7 @@ struct keeper {
 	enum keeper_role role;
 	struct lease lease;
 	struct claim claim;
-	bool wants_claim, returning;
+	bool wants_claim;
 	bool claimed_by_other, recalled; /* during a switchover that is recalled */
 	bool recalls;			 /* the write under way was begun for that */
 	uint64_t watch_until_us;
@@ -79,7 +79,7 @@ static void take_role(struct keeper *k, enum keeper_role role)
 		witness_cancel(k->request);
 	k->request = NULL;
 	k->role = role;
-	k->wants_claim = k->returning = k->claimed_by_other = k->recalled = false;
+	k->wants_claim = k->claimed_by_other = k->recalled = false;
 	k->told_us = 0;
 	k->problem[0] = '\0';
 	if (role == KEEPER_HOLDS)
@@ -124,6 +124,18 @@ static void __attribute__((format(printf, 2, 3))) set_problem(struct keeper *k, 
 const char *keeper_problem(const struct guest *g)
 {
 	return g->keeper ? g->keeper->problem : "";
+}
+
+static void ask_witness(struct keeper *k, enum lease_ask ask, const struct witness_record *r, uint64_t revision, witness_done done)
+{
+	struct witness *w = k->g->d->witness;
+	const uint8_t *uuid = k->g->tag.uuid;
+
+	if (ask == LEASE_NOTHING)
+		return;
+	k->request = ask == LEASE_WRITE ? witness_write(w, uuid, r, revision, done, k) : witness_read(w, uuid, done, k);
+	if (!k->request)
+		done(k, &(struct witness_answer){.error = -ENOMEM, .text = "no memory"});
 }
 
 /* ---- the holder ---- */
@@ -277,7 +289,8 @@ static void holder_tick(struct keeper *k, uint64_t now)
 {
 	struct witness_record r;
 	struct guest *g = k->g;
-	uint64_t revision;
+	uint64_t revision = 0;
+	enum lease_ask ask;
 
 	k->lease.term = g->tag.term;
 	if (shares(g))
@@ -292,18 +305,8 @@ static void holder_tick(struct keeper *k, uint64_t now)
 	if (k->request)
 		return;
 	k->recalls = g->recalling;
-	switch (lease_plan(&k->lease, now, &r, &revision)) {
-	case LEASE_READ:
-		k->request = witness_read(g->d->witness, g->tag.uuid, holder_answered, k);
-		break;
-	case LEASE_WRITE:
-		k->request = witness_write(g->d->witness, g->tag.uuid, &r, revision, holder_answered, k);
-		break;
-	case LEASE_NOTHING:
-		return;
-	}
-	if (!k->request)
-		holder_answered(k, &(struct witness_answer){.error = -ENOMEM, .text = "no memory"});
+	ask = lease_plan(&k->lease, now, &r, &revision);
+	ask_witness(k, ask, &r, revision, holder_answered);
 }
 
 /* ---- the claimer ---- */
@@ -368,12 +371,11 @@ static void claimer_tick(struct keeper *k, uint64_t now)
 {
 	struct guest *g = k->g;
 	struct witness_record r;
-	uint64_t revision;
+	uint64_t revision = 0;
+	enum lease_ask ask;
 
 	/* Ours, and nothing here that could be run: back to who holds the guest. */
 	if (!may_run(g) && claim_state(&k->claim) == CLAIM_MINE)
-		k->returning = true;
-	if (k->returning && !k->claim.returning)
 		claim_return(&k->claim);
 	if (!k->request && claim_clean(&k->claim) && (!may_run(g) || (!k->wants_claim && now >= k->watch_until_us))) {
 		take_role(k, KEEPER_IDLE);
@@ -381,19 +383,10 @@ static void claimer_tick(struct keeper *k, uint64_t now)
 	}
 	if (k->request)
 		return;
-	switch (claim_plan(&k->claim, now, k->wants_claim ? 0 : LEASE_FOR_EVER, &r, &revision)) {
-	case LEASE_READ:
-		k->request = witness_read(g->d->witness, g->tag.uuid, claim_answered, k);
-		break;
-	case LEASE_WRITE:
+	ask = claim_plan(&k->claim, now, k->wants_claim ? 0 : LEASE_FOR_EVER, &r, &revision);
+	if (ask == LEASE_WRITE)
 		fi_point("D_CLAIM");
-		k->request = witness_write(g->d->witness, g->tag.uuid, &r, revision, claim_answered, k);
-		break;
-	case LEASE_NOTHING:
-		return;
-	}
-	if (!k->request)
-		claim_answered(k, &(struct witness_answer){.error = -ENOMEM, .text = "no memory"});
+	ask_witness(k, ask, &r, revision, claim_answered);
 }
 
 void keeper_watch(struct guest *g)
@@ -434,8 +427,8 @@ bool keeper_returned(struct guest *g)
 	if (!claims(g))
 		return true;
 	g->keeper->wants_claim = false;
-	if (g->keeper->claim.mine)
-		g->keeper->returning = true;
+	if (keeper_owned(g))
+		claim_return(&g->keeper->claim);
 	return claim_clean(&g->keeper->claim);
 }
 
