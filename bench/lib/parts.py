@@ -7,7 +7,7 @@ import time
 import figures
 from pairlib import Failed, require
 from remus import remus
-from stand import EPOCHS_MS, FAILOVER, SETTLE_S, STEADY, beside
+from stand import EPOCHS_MS, FAILOVER, PLAIN_TCP, SETTLE_S, STEADY, beside
 
 ALL = {}
 
@@ -19,6 +19,7 @@ SHORTEST_MS = min(EPOCHS_MS)
 REMUS_TIMES = 2                     # it has few epochs a second: as many more seconds
 
 CLIENTS = (1, 2, 8)
+IPERF3_TIMES = 3                    # each way, with each guest
 CALIBRATION_REQUESTS = 20           # per client
 REQUESTS_MAX = 200000
 
@@ -198,21 +199,21 @@ def redis(run):
 
 def iperf3_cells(run, back_end, guest):
     require(run.stand.back_end_driver(guest) == (back_end == "netback"), f"the guest's interface is not {back_end}'s")
-    for direction in ("in", "out"):
+    for direction in IPERF3_TIMES * ("in", "out"):
         bits_per_s = run.stand.iperf3(guest, run.seconds, direction == "out")
         run.add(back_end=back_end, direction=direction, bits_per_s=bits_per_s)
         run.say(f"{back_end}, {direction}: {bits_per_s / 1e6:.1f} Mbit/s")
 
 
 def iperf3_ours(run):
-    iperf3_cells(run, "ours", run.stand.fresh("iperf3"))
+    iperf3_cells(run, "ours", run.stand.fresh("iperf3", PLAIN_TCP))
 
 
 def iperf3_netback(run):
     run.stand.clean()
     try:
         run.stand.kernel_takes_over()
-        iperf3_cells(run, "netback", run.stand.boot("iperf3"))
+        iperf3_cells(run, "netback", run.stand.boot("iperf3", PLAIN_TCP))
     finally:
         run.stand.kernel_gives_back()
 
@@ -221,8 +222,8 @@ def iperf3_netback(run):
 def iperf3(run):
     """iperf3 into and out of an unprotected guest: our net back end and the kernel's in turn"""
     for number in range(1, run.repeat + 1):
-        run.step(f"our back end, {number} of {run.repeat}", limit(run, 4, 2), lambda: iperf3_ours(run))
-        run.step(f"xen-netback, {number} of {run.repeat}", limit(run, 6, 2), lambda: iperf3_netback(run))
+        run.step(f"our back end, {number} of {run.repeat}", limit(run, 4, 2 * IPERF3_TIMES), lambda: iperf3_ours(run))
+        run.step(f"xen-netback, {number} of {run.repeat}", limit(run, 6, 2 * IPERF3_TIMES), lambda: iperf3_netback(run))
 
 
 def fail_over(run, load):

@@ -15,6 +15,11 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 FLOOR = os.path.join(pairlib.REPO, "build", "bench", "floor")
 PROGRAMS = "/opt/bench"             # in the zones; survives a power-off only if it was written out
 GUEST_CFG = "/run/bench.cfg"
+# At both ends of iperf3's connection. What is compared is two back ends, not what TCP makes of an emulated processor's delays: HyStart takes the
+# first of them for a full queue and leaves slow start with a small window, and the next connection begins with what this one ended with.
+PLAIN_TCP = "tcp_cubic.hystart=0 sysctl.net.ipv4.tcp_no_metrics_save=1"     # the guest's kernel is told
+PLAIN_TCP_IN_C = "echo 0 > /sys/module/tcp_cubic/parameters/hystart; echo 1 > /proc/sys/net/ipv4/tcp_no_metrics_save"
+WARM_UP_S = 2                       # of iperf3, not counted
 PORTS = {"dirtyloop": 7001, "redis": 6379, "iperf3": 5201}
 NICE = -5                           # the worker's (checkpoint/worker_main.c): nobody gets more of dom0's processor
 
@@ -83,14 +88,15 @@ class Stand(pairlib.Pair):
 
     # Guests
 
-    def fresh(self, roles):
+    def fresh(self, roles, options=""):
         """An empty pair, then a new guest in zone a that runs nothing but `roles`; waits until the first of them answers."""
         self.clean()
-        return self.boot(roles)
+        return self.boot(roles, options)
 
-    def boot(self, roles):
+    def boot(self, roles, options=""):
+        """`options`: more of its kernel's."""
         guest = pairlib.GUESTS["redis1"]
-        run = f'understudy.run="{roles}"'
+        run = f'{options} understudy.run="{roles}"'.strip()
         self.ssh("a", f"sed 's/understudy\\.run=\"[^\"]*\"/{run}/' {guest.cfg} > {GUEST_CFG}; "
                       f"grep -qF {shlex.quote(run)} {GUEST_CFG} && xl create -q {GUEST_CFG}",
                  limit=pairlib.GUEST_BOOT_LIMIT_S)
@@ -189,6 +195,6 @@ class Stand(pairlib.Pair):
     def iperf3(self, guest, seconds, reverse):
         """Bits per second into the guest; reverse: out of it."""
         limit_s = 2 * seconds + 20
-        out = self.ssh("c", f"timeout {limit_s} iperf3 -c {guest.ip4} -t {seconds} -O 1 -J "
+        out = self.ssh("c", f"{PLAIN_TCP_IN_C}; timeout {limit_s} iperf3 -c {guest.ip4} -t {seconds} -O {WARM_UP_S} -J "
                             f"--connect-timeout 10000 {'-R' if reverse else ''}", limit=limit_s + pairlib.SSH_LIMIT_S)
         return figures.of_iperf3(out)
