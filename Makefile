@@ -38,7 +38,7 @@ BINARIES := $(if $(filter checkpoint/%,$(PROGRAMS)),$(WORKER)) $(if $(filter rep
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: bench-programs check check-fast model demo all man unit fuzz tidy clean install deb hypervisor help
+.PHONY: bench-programs pair-tools check check-fast model demo all man unit fuzz tidy clean install deb hypervisor help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -112,6 +112,15 @@ $(BUILD)/bench/%: bench/%.c $(CORE)
 	$(call say,BENCH,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(CORE) $(ALL_LIBS)
+
+# What scenarios on the pair run in dom0.
+PAIR_TOOLS := $(patsubst tests/pair/dom0/%.c,$(BUILD)/tests/pair/%,$(wildcard tests/pair/dom0/*.c))
+$(BUILD)/tests/pair/%: tests/pair/dom0/%.c $(CORE)
+	$(call say,TOOL,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(CORE) $(ALL_LIBS)
+
+pair-tools: $(PAIR_TOOLS)	## build what the pair's scenarios run in dom0
 
 bench-programs: $(BENCH)	## build the programs that benchmarks run
 
