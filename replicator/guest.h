@@ -57,6 +57,7 @@ struct guest {
 	Understudy__PeerPrepare *prepare; /* to be done or answered */
 	uint64_t prepare_term;
 	bool creating;		  /* understudy-shell create runs */
+	bool renaming; /* a child gives the domain its name: no other domain of its id may come meanwhile */
 	bool destroying;	  /* understudy-shell destroy runs, for a shell */
 	bool shell_made, mapped;  /* understudy-shell is done; the worker takes streams */
 	bool was_current;	  /* this shell has held a whole epoch: it may be used again */

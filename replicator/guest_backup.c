@@ -309,6 +309,8 @@ static const char *prepare_objection(struct daemon *d, struct guest *g,
 	}
 	if (g && g->state == GUEST_UNTAGGING)
 		return "it is being untagged here";
+	if (g && g->renaming) /* which would rename the shell */
+		return "its last domain here is being renamed";
 	if (g && m->term < g->tag.term) {
 		snprintf(text, len, "term %" PRIu64 " is over, this host knows %" PRIu64, m->term,
 			 g->tag.term);
@@ -465,6 +467,8 @@ static void renamed(void *arg, int status, const char *out, const char *err)
 	const char *const argv[] = {run.d->config.shell_path, "supervise", domid, NULL};
 
 	free(arg);
+	if (g)
+		g->renaming = false;
 	if (!g || !fsm_runs_here(g->state) || g->domid != run.domid)
 		return; /* gone again already */
 	if (status)
@@ -484,7 +488,8 @@ void guest_take_name(struct guest *g)
 		*run = (struct create_run){.d = g->d, .domid = g->domid};
 		memcpy(run->uuid, g->tag.uuid, sizeof(run->uuid));
 	}
-	if (!run || !child_run(g->d->children, argv, NULL, RENAME_MAX_MS, renamed, run)) {
+	g->renaming = run && child_run(g->d->children, argv, NULL, RENAME_MAX_MS, renamed, run);
+	if (!g->renaming) {
 		free(run);
 		log_err(g->tag.name, "domain %u keeps its shell's name and has no supervisor",
 			g->domid);
