@@ -356,7 +356,6 @@ static int capture_file(struct backup *b, uint64_t term)
 int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 {
 	struct receiver_config c = {
-		.fd = fd,
 		.guest = b->w->name,
 		.term = s->term,
 		.token = s->token,
@@ -373,9 +372,10 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 
 	if (fd < 0)
 		return -EBADF;
-	if (!b->mapped || !s->token) {
+	rc = !b->mapped ? -EAGAIN : !s->token ? -EINVAL : channel_open(&c.channel, s->tls, false, b->w->name);
+	if (rc) {
 		close(fd);
-		return b->mapped ? -EINVAL : -EAGAIN;
+		return rc;
 	}
 	stream_close(b, "a new stream replaces it");
 	/* A new stream begins with a new baseline, which is torn until it is whole. */
@@ -392,6 +392,7 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 
 	memcpy(c.uuid, b->w->info.uuid, sizeof(c.uuid));
 	c.capture_fd = capture_file(b, s->term);
+	channel_attach(&c.channel, fd);
 	rc = receiver_new(&c, &receiver_ops, b, &b->receiver);
 	if (rc) {
 		b->receiver = NULL;

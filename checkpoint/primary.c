@@ -51,7 +51,7 @@ struct primary {
 	uint64_t token;
 	bool preparing, dropping;	/* the job thread runs; drop as soon as it is back */
 	char drop_cause[160];
-	int fd;
+	struct channel channel; /* until the sender has it */
 
 	struct engine engine;
 	struct part_memory memory;
@@ -131,8 +131,7 @@ void primary_free(struct primary *p)
 		event_free(p->epoch_event);
 	if (p->hold_event)
 		event_free(p->hold_event);
-	if (p->fd >= 0)
-		close(p->fd);
+	channel_close(&p->channel);
 	part_verify_free(p->verify);
 	if (p->w->primary == p)
 		p->w->primary = NULL;
@@ -674,7 +673,7 @@ static int participants(struct primary *p)
 static int sender_begin(struct primary *p)
 {
 	struct sender_config c = {
-		.fd = p->fd,
+		.channel = p->channel,
 		.guest = p->guest,
 		.term = p->w->term,
 		.token = p->token,
@@ -686,7 +685,7 @@ static int sender_begin(struct primary *p)
 	int rc;
 
 	memcpy(c.uuid, p->w->info.uuid, sizeof(c.uuid));
-	p->fd = -1;
+	p->channel = (struct channel){.fd = -1};
 	rc = sender_new(&c, &p->sender);
 	if (rc)
 		return rc;
@@ -722,7 +721,7 @@ static int prepare_work(void *arg)
 		domain_unmap(p->memory.domain);
 		return rc;
 	}
-	p->fd = rc;
+	channel_attach(&p->channel, rc);
 	return 0;
 }
 
@@ -777,7 +776,6 @@ int primary_start(struct worker *w, const Understudy__WorkerProtect *m)
 	p->policy = *m->policy;
 	p->token = m->token;
 	p->peer_port = (uint16_t)m->peer_port;
-	p->fd = -1;
 	p->next_number = 1;
 	p->sync_started_us = p->window_started_us = p->heard_us = clock_us();
 	p->memory = (struct part_memory){
@@ -788,7 +786,9 @@ int primary_start(struct worker *w, const Understudy__WorkerProtect *m)
 	snprintf(p->peer_address, sizeof(p->peer_address), "%s", m->peer_address);
 	p->epoch_event = evtimer_new(w->base, epoch_due, p);
 	p->hold_event = evtimer_new(w->base, hold_expired, p);
-	rc = p->epoch_event && p->hold_event ? right_begin(&p->right, w->base, &right_ops, p) : -ENOMEM;
+	rc = channel_open(&p->channel, m->tls, true, w->name);
+	if (!rc)
+		rc = p->epoch_event && p->hold_event ? right_begin(&p->right, w->base, &right_ops, p) : -ENOMEM;
 	if (!rc)
 		rc = job_start(w->base, prepare_work, prepare_done, p);
 	if (rc) {

@@ -69,18 +69,14 @@ static size_t in_len(const struct receiver *r)
 static int flush(struct receiver *r)
 {
 	while (r->out_start < r->out.len) {
-		ssize_t n = send(r->config.fd, r->out.data + r->out_start,
-				 r->out.len - r->out_start, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = channel_send(&r->config.channel, r->out.data + r->out_start, r->out.len - r->out_start);
 
+		if (n == -EAGAIN)
+			return r->out.len - r->out_start > RECEIVER_OUT_BYTES ? -ENOBUFS : 0;
 		if (n < 0) {
-			if (errno == EINTR)
-				continue;
-			if (errno == EAGAIN)
-				return r->out.len - r->out_start > RECEIVER_OUT_BYTES ? -ENOBUFS
-										      : 0;
 			if (!r->mute)
-				log_warn(r->guest, "epoch %llu: send: %s",
-					 (unsigned long long)r->last, strerror(errno));
+				log_warn(r->guest, "epoch %llu: send: %s", (unsigned long long)r->last,
+					 channel_strerror(&r->config.channel, (int)n));
 			r->mute = true;
 			break;
 		}
@@ -584,12 +580,13 @@ static ssize_t receive(struct receiver *r)
 
 	if (in_expect(r, in_len(r) + RECEIVER_TAIL_BYTES))
 		return -ENOMEM;
-	do
-		n = recv(r->config.fd, r->in.data + r->in.len, r->in.size - r->in.len,
-			 MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return errno == EAGAIN ? 0 : -errno;
+	n = channel_receive(&r->config.channel, r->in.data + r->in.len, r->in.size - r->in.len);
+	if (n == -EAGAIN)
+		return 0;
+	if (n < 0) {
+		log_warn(r->guest, "epoch %llu: receive: %s", (unsigned long long)r->last, channel_strerror(&r->config.channel, (int)n));
+		return n;
+	}
 	if (!n) {
 		r->stats.torn = !r->greeted || r->phase != RECORD_IDLE || in_len(r);
 		if (r->stats.torn)
@@ -659,10 +656,11 @@ int receiver_new(const struct receiver_config *config, const struct receiver_ops
 {
 	struct receiver *r = calloc(1, sizeof(*r));
 	size_t pages = config->staged_pages_max;
+	struct channel channel = config->channel;
 	int rc;
 
 	if (!r) {
-		close(config->fd);
+		channel_close(&channel);
 		if (config->capture_fd >= 0)
 			close(config->capture_fd);
 		return -ENOMEM;
@@ -676,6 +674,8 @@ int receiver_new(const struct receiver_config *config, const struct receiver_ops
 	r->guest = strdup(config->guest);
 	r->staged = calloc(config->gfn_limit ? config->gfn_limit : 1, sizeof(*r->staged));
 	rc = pages >= UINT32_MAX || config->gfn_limit > RECORD_GFN_LIMIT ? -EINVAL : 0;
+	if (!rc)
+		rc = channel_skip_announced(&r->config.channel, STREAM_HELLO_SIZE);
 	if (!rc && (!r->guest || !r->staged))
 		rc = -ENOMEM;
 	if (!rc)
@@ -697,7 +697,7 @@ void receiver_free(struct receiver *r)
 {
 	if (!r)
 		return;
-	close(r->config.fd);
+	channel_close(&r->config.channel);
 	if (r->config.capture_fd >= 0)
 		close(r->config.capture_fd);
 	epoch_free(r->epoch);
@@ -711,7 +711,7 @@ void receiver_free(struct receiver *r)
 
 int receiver_fd(const struct receiver *r)
 {
-	return r->config.fd;
+	return r->config.channel.fd;
 }
 
 uint64_t receiver_committed(const struct receiver *r)

@@ -6,6 +6,7 @@
 #ifndef CHECKPOINT_RECEIVER_H
 #define CHECKPOINT_RECEIVER_H
 
+#include "checkpoint/channel.h"
 #include "checkpoint/epoch.h"
 #include "checkpoint/record.h"
 
@@ -30,7 +31,7 @@ struct receiver_ops {
 };
 
 struct receiver_config {
-	int fd;				/* connected; owned by the receiver, closed if receiver_new() fails */
+	struct channel channel;		/* connected; owned by the receiver, closed if receiver_new() fails */
 	const char *guest;
 	uint8_t uuid[16];
 	uint64_t term, token;

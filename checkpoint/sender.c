@@ -6,7 +6,6 @@
 #include "common/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -64,18 +63,13 @@ static int hear(struct sender *s);
 static int flush(struct sender *s)
 {
 	while (sender_pending_bytes(s)) {
-		ssize_t n = send(s->config.fd, s->out.data + s->out_start, sender_pending_bytes(s),
-				 MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = channel_send(&s->config.channel, s->out.data + s->out_start, sender_pending_bytes(s));
 
+		if (n == -EAGAIN)
+			return 0;
 		if (n < 0) {
-			int rc = -errno;
-
-			if (rc == -EINTR)
-				continue;
-			if (rc == -EAGAIN)
-				return 0;
 			hear(s); /* a goodbye says more than a broken pipe */
-			return sender_over(s, rc, "send: %s", strerror(-rc));
+			return sender_over(s, (int)n, "send: %s", channel_strerror(&s->config.channel, (int)n));
 		}
 		s->out_start += (size_t)n;
 		s->wrote_us = s->now_us;
@@ -270,16 +264,13 @@ static int take_all(struct sender *s)
 static int hear(struct sender *s)
 {
 	for (;;) {
-		ssize_t n = recv(s->config.fd, s->in + s->in_len, sizeof(s->in) - s->in_len,
-				 MSG_DONTWAIT);
+		ssize_t n = channel_receive(&s->config.channel, s->in + s->in_len, sizeof(s->in) - s->in_len);
 		int rc;
 
-		if (n < 0) {
-			rc = -errno;
-			if (rc == -EINTR)
-				continue;
-			return rc == -EAGAIN ? 0 : sender_over(s, rc, "receive: %s", strerror(-rc));
-		}
+		if (n == -EAGAIN)
+			return 0;
+		if (n < 0)
+			return sender_over(s, (int)n, "receive: %s", channel_strerror(&s->config.channel, (int)n));
 		if (!n)
 			return sender_over(s, -ECONNRESET, "the backup closed the connection");
 		s->heard_us = s->now_us;
@@ -313,7 +304,7 @@ static int until_ms(uint64_t now_us, uint64_t since_us, unsigned int ms)
 static int wait_for_work(struct sender *s)
 {
 	struct pollfd fds[] = {
-		{.fd = s->config.fd, .events = POLLIN},
+		{.fd = s->config.channel.fd},
 		{.fd = s->wake_fd, .events = POLLIN},
 	};
 	int silence_ms = until_ms(s->now_us, s->heard_us, atomic_load(&s->timeout_ms));
@@ -321,9 +312,8 @@ static int wait_for_work(struct sender *s)
 	int wait_ms = silence_ms;
 
 	take_work(s);
-	if (sender_pending_bytes(s))
-		fds[0].events |= POLLOUT;
-	else if (s->answered && beat_ms < wait_ms)
+	fds[0].events = channel_events(&s->config.channel, sender_pending_bytes(s));
+	if (!sender_pending_bytes(s) && s->answered && beat_ms < wait_ms)
 		wait_ms = beat_ms;
 	if (sender_can_encode(s))
 		wait_ms = 0;
@@ -353,7 +343,7 @@ static bool stopping(struct sender *s)
 static void say_goodbye(struct sender *s, enum goodbye cause, const char *text)
 {
 	uint64_t start_us = clock_us();
-	struct pollfd fd = {.fd = s->config.fd, .events = POLLOUT};
+	struct pollfd fd = {.fd = s->config.channel.fd, .events = POLLOUT};
 
 	sender_compact(s);
 	if (record_goodbye_add(&s->out, s->begun, cause, text))
@@ -392,7 +382,7 @@ static void lose(struct sender *s, int rc)
 		say_goodbye(s, GOODBYE_PROTOCOL, s->why);
 	else if (rc != -ECONNRESET && rc != -EPIPE && rc != -ETIMEDOUT && s->answered)
 		say_goodbye(s, GOODBYE_RESOURCES, s->why);
-	shutdown(s->config.fd, SHUT_RDWR);
+	shutdown(s->config.channel.fd, SHUT_RDWR);
 
 	pthread_mutex_lock(&s->lock);
 	s->lost = true;
@@ -434,14 +424,12 @@ static void *sender_run(void *arg)
 
 static int socket_prepare(const struct sender_config *c)
 {
-	int flags = fcntl(c->fd, F_GETFL), one = 1;
 	unsigned int timeout_ms = c->timeout_ms;
+	int fd = c->channel.fd, one = 1;
 
-	if (flags < 0 || fcntl(c->fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
 	/* Not every stream socket is TCP. */
-	if ((setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) ||
-	     setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms))) &&
+	if ((setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) ||
+	     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms))) &&
 	    errno != EOPNOTSUPP && errno != ENOPROTOOPT)
 		return -errno;
 	return 0;
@@ -481,10 +469,11 @@ static int thread_start(struct sender *s)
 int sender_new(const struct sender_config *config, struct sender **out)
 {
 	struct sender *s = calloc(1, sizeof(*s));
+	struct channel channel = config->channel;
 	int rc;
 
 	if (!s) {
-		close(config->fd);
+		channel_close(&channel);
 		return -ENOMEM;
 	}
 	s->config = *config;
@@ -504,6 +493,8 @@ int sender_new(const struct sender_config *config, struct sender **out)
 		rc = add_hello(s);
 	if (!rc)
 		rc = socket_prepare(config);
+	if (!rc)
+		rc = channel_announce(&s->config.channel, s->out.data, STREAM_HELLO_SIZE);
 	if (!rc)
 		rc = thread_start(s);
 	if (rc) {
@@ -530,8 +521,7 @@ void sender_stop(struct sender *s)
 	event_raise(s->wake_fd);
 	pthread_join(s->thread, NULL);
 	s->running = false;
-	close(s->config.fd);
-	s->config.fd = -1;
+	channel_close(&s->config.channel);
 }
 
 void sender_free(struct sender *s)
@@ -539,8 +529,7 @@ void sender_free(struct sender *s)
 	if (!s)
 		return;
 	sender_stop(s);
-	if (s->config.fd >= 0)
-		close(s->config.fd);
+	channel_close(&s->config.channel);
 	if (s->wake_fd >= 0)
 		close(s->wake_fd);
 	if (s->notify_fd >= 0)

@@ -6,12 +6,13 @@
 #ifndef CHECKPOINT_SENDER_H
 #define CHECKPOINT_SENDER_H
 
+#include "checkpoint/channel.h"
 #include "checkpoint/epoch.h"
 
 struct sender;
 
 struct sender_config {
-	int fd;				/* connected stream socket; owned by the sender, closed if sender_new() fails */
+	struct channel channel;		/* connected; owned by the sender, closed if sender_new() fails */
 	const char *guest;
 	uint8_t uuid[16];
 	uint64_t term;

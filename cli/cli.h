@@ -27,6 +27,7 @@ int verb_status(struct cli *cli, int argc, char **argv);
 int verb_failover(struct cli *cli, int argc, char **argv);
 int verb_events(struct cli *cli, int argc, char **argv);
 int verb_check(struct cli *cli, int argc, char **argv);
+int verb_pair(struct cli *cli, int argc, char **argv);
 int verb_version(struct cli *cli, int argc, char **argv);
 
 /* Prints "understudy: ..." to stderr. */

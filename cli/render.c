@@ -91,8 +91,8 @@ static void render_host(FILE *out, const Understudy__HostStatus *h)
 
 	fprintf(out, "host %s, zone %s\n", h->host, h->zone);
 	if (h->peer_up)
-		fprintf(out, "peer %s, zone %s: heard %s ago", h->peer_host, h->peer_zone,
-			duration(h->peer_heard_us_ago, age));
+		fprintf(out, "peer %s, zone %s: heard %s ago, %s", h->peer_host, h->peer_zone, duration(h->peer_heard_us_ago, age),
+			h->tls ? "TLS" : "not encrypted");
 	else
 		fprintf(out, "peer %s: %s",
 			h->peer_host[0]	     ? h->peer_host
@@ -259,6 +259,9 @@ static void json_host(FILE *out, const Understudy__HostStatus *h)
 	json_text(out, "zone", h->peer_zone);
 	json_text(out, "address", h->peer_address);
 	json_text(out, "problem", h->peer_problem);
+	json_bool(out, "tls", h->tls);
+	if (h->tls)
+		fprintf(out, "\"certificate_days\": %" PRId32 ", ", h->certificate_days);
 	if (h->n_untold)
 		json_number(out, "untold", h->n_untold);
 	fprintf(out, "\"heard_us_ago\": %" PRIu64 "},\n ", h->peer_heard_us_ago);

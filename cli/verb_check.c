@@ -3,6 +3,7 @@
  * nothing. */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "replicator/certificate.h"
 #include "replicator/config.h"
 
 #include <errno.h>
@@ -20,6 +21,8 @@ struct check {
 	int failed, warned;
 	char detail[512];
 };
+
+enum { SECONDS_PER_DAY = 24 * 60 * 60 };
 
 enum verdict { GOOD, WARNING, BAD };
 
@@ -214,6 +217,30 @@ static enum verdict check_peer(struct check *c)
 	return GOOD;
 }
 
+static enum verdict check_tls(struct check *c)
+{
+	struct tls_files files = config_tls(&c->config);
+	char why[TLS_WHY_BYTES];
+	int64_t seconds;
+	int days;
+
+	if (!tls_wanted(&files)) {
+		detail(c, "no [tls]: the channel to the peer is neither encrypted nor authenticated");
+		return WARNING;
+	}
+	if (tls_seconds_left(&files, &seconds, why)) {
+		detail(c, "%s", why);
+		return BAD;
+	}
+	if (seconds < 0) {
+		detail(c, "the certificate has run out");
+		return BAD;
+	}
+	days = (int)(seconds / SECONDS_PER_DAY);
+	detail(c, "the certificate holds for %d days", days);
+	return days < CERTIFICATE_ALARM_DAYS ? WARNING : GOOD;
+}
+
 static enum verdict check_same(struct check *c)
 {
 	const Understudy__HostStatus *h = c->status ? c->status->host : NULL;
@@ -263,6 +290,8 @@ static const struct {
 	{"understudyd", check_daemon, "systemctl start understudyd; journalctl -u understudyd"},
 	{"peer", check_peer,
 	 "start understudyd there; let TCP ports 7788 and 7789 through both ways"},
+	{"encryption", check_tls,
+	 "understudy pair init here, join there, [tls] in understudy.conf(5)"},
 	{"same hypervisor", check_same, "install the same hypervisor package on both hosts"},
 	{"memory", check_memory, "give dom0 less (dom0_mem=...) or this host more"},
 };

@@ -15,6 +15,7 @@ const struct verb verbs[] = {
 	 "run it on the other host"},
 	{"events", verb_events, "events [--follow] [--json]", "what happened"},
 	{"check", verb_check, "check", "what this host lacks, and how to mend it"},
+	{"pair", verb_pair, "pair init PEER | join FILE [--dir DIR]", "certificates for the two hosts"},
 	{"version", verb_version, "version", "the version of this command"},
 	{0},
 };

@@ -61,6 +61,14 @@ static const struct key peer_keys[] = {
 	{0},
 };
 
+static const struct key tls_keys[] = {
+	{"peer", KEY_NAME, IN_CONFIG(tls_peer), 0, 0},
+	{"ca", KEY_PATH, IN_CONFIG(tls_ca), 0, 0},
+	{"cert", KEY_PATH, IN_CONFIG(tls_cert), 0, 0},
+	{"key", KEY_PATH, IN_CONFIG(tls_key), 0, 0},
+	{0},
+};
+
 static const struct key witness_keys[] = {
 	{"endpoints", KEY_ENDPOINTS, IN_CONFIG(witness), 0, 0},
 	{"ttl_ms", KEY_NUMBER, IN_CONFIG(witness_ttl_ms), 500, 600000},
@@ -302,6 +310,8 @@ static int parse_handler(void *arg, const char *section, const char *name, const
 		parse_key(p, host_keys, c, &c->host_set, section, name, value);
 	} else if (!strcmp(section, "peer")) {
 		parse_key(p, peer_keys, c, &c->peer_set, section, name, value);
+	} else if (!strcmp(section, "tls")) {
+		parse_key(p, tls_keys, c, &c->tls_set, section, name, value);
 	} else if (!strcmp(section, "witness")) {
 		parse_key(p, witness_keys, c, &c->witness_set, section, name, value);
 	} else if (!strncmp(section, "policy ", 7)) {
@@ -370,6 +380,10 @@ static int config_check(struct config *c, const char *path, char *why, size_t wh
 
 	if (rc)
 		return rc;
+	if (c->tls_set && !c->tls_peer[0]) {
+		snprintf(why, why_len, "%s: [tls] needs the peer's name: peer = NAME", path);
+		return -EINVAL;
+	}
 	if (!c->peer_control_port)
 		c->peer_control_port = c->control_port;
 	return 0;
@@ -389,6 +403,9 @@ void config_defaults(struct config *c)
 	strcpy(c->run_dir, "/run/understudy");
 	strcpy(c->worker_path, "/usr/lib/understudy/understudy-worker");
 	strcpy(c->shell_path, "/usr/lib/understudy/understudy-shell");
+	strcpy(c->tls_ca, "/etc/understudy/tls/ca.pem");
+	strcpy(c->tls_cert, "/etc/understudy/tls/cert.pem");
+	strcpy(c->tls_key, "/etc/understudy/tls/key.pem");
 	c->control_port = 7788;
 	c->stream_port = 7789;
 	c->witness_ttl_ms = 3000;
@@ -484,6 +501,11 @@ uint32_t config_timeout_ms(const struct config *c)
 		if (c->policies[i].timeout_ms < ms)
 			ms = c->policies[i].timeout_ms;
 	return ms;
+}
+
+struct tls_files config_tls(const struct config *c)
+{
+	return (struct tls_files){.ca = c->tls_ca, .cert = c->tls_cert, .key = c->tls_key, .peer = c->tls_peer};
 }
 
 int config_run_path(const struct config *c, const char *name, char *out, size_t len)

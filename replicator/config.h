@@ -3,6 +3,7 @@
 #ifndef REPLICATOR_CONFIG_H
 #define REPLICATOR_CONFIG_H
 
+#include "common/tls.h"
 #include "replicator/witness.h"
 
 #include <stdbool.h>
@@ -36,11 +37,13 @@ struct config {
 	char peer_address[CONFIG_NAME_MAX];	     /* numeric; empty: no peer */
 	uint32_t control_port, stream_port;	     /* here */
 	uint32_t peer_control_port;		     /* the peer's, if it differs */
+	char tls_peer[CONFIG_NAME_MAX];		     /* the name in the peer's certificate; empty: no TLS */
+	char tls_ca[CONFIG_PATH_MAX], tls_cert[CONFIG_PATH_MAX], tls_key[CONFIG_PATH_MAX];
 	struct witness_config witness; /* no endpoints: no witness */
 	uint32_t witness_ttl_ms, witness_margin_ms, witness_drift_ppm;
 	struct policy policies[CONFIG_POLICIES_MAX]; /* [0] is `standard` */
 	unsigned int nr_policies;
-	uint64_t host_set, peer_set, witness_set;
+	uint64_t host_set, peer_set, tls_set, witness_set;
 };
 
 #define CONFIG_PATH_DEFAULT "/etc/understudy/understudy.conf"
@@ -63,6 +66,9 @@ const struct policy *config_policy(const struct config *c, const char *name);
 /* The shortest heartbeat and time-out of any policy: the session between daemons keeps these. */
 uint32_t config_heartbeat_ms(const struct config *c);
 uint32_t config_timeout_ms(const struct config *c);
+
+/* What [tls] says, as pointers into `c`. */
+struct tls_files config_tls(const struct config *c);
 
 /* Joins run_dir and `name` into `out`. 0 or -ENAMETOOLONG. */
 int config_run_path(const struct config *c, const char *name, char *out, size_t len);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct certificate;
 struct children;
 struct control;
 struct domains;
@@ -32,6 +33,7 @@ struct daemon {
 	struct domains *domains;
 	struct workers *workers;
 	struct witness *witness; /* NULL: none */
+	struct certificate *certificate; /* NULL: no TLS */
 	struct peer *peer;
 	struct stream *stream;
 	struct control *control;

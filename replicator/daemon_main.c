@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "replicator/certificate.h"
 #include "replicator/child.h"
 #include "replicator/control.h"
 #include "replicator/daemon.h"
@@ -155,6 +156,8 @@ static int daemon_start(struct daemon *d)
 	if (!rc)
 		rc = domains_new(d->base, guests_domains_changed, d, &d->domains);
 	if (!rc)
+		rc = certificate_new(d->base, &d->config, d->events, &d->certificate);
+	if (!rc)
 		rc = peer_new(d->base, &d->config, &d->host, &peer_ops, d, &d->peer);
 	if (!rc)
 		rc = stream_new(d->base, &d->config, guests_stream_arrived, d, &d->stream);
@@ -191,6 +194,7 @@ static void daemon_stop(struct daemon *d)
 	witness_free(d->witness);
 	stream_free(d->stream);
 	peer_free(d->peer);
+	certificate_free(d->certificate);
 	domains_free(d->domains);
 	workers_free(d->workers);
 	children_free(d->children);

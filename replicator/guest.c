@@ -47,6 +47,17 @@ int guest_save(struct guest *g)
 	return rc;
 }
 
+Understudy__WorkerTls *guest_tls(const struct guest *g, Understudy__WorkerTls *tls)
+{
+	struct config *c = &g->d->config;
+
+	tls->ca = c->tls_ca;
+	tls->cert = c->tls_cert;
+	tls->key = c->tls_key;
+	tls->peer = c->tls_peer;
+	return c->tls_peer[0] ? tls : NULL;
+}
+
 const struct policy *guest_policy(const struct guest *g)
 {
 	const struct policy *p = config_policy(&g->d->config, g->tag.policy);

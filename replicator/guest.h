@@ -96,6 +96,9 @@ int guest_remove(struct guest *g);
 
 int guest_save(struct guest *g);
 const struct policy *guest_policy(const struct guest *g);
+
+/* What a worker is told of TLS: `tls`, filled in, or NULL without [tls]. */
+Understudy__WorkerTls *guest_tls(const struct guest *g, Understudy__WorkerTls *tls);
 void guest_deadline(struct guest *g, uint64_t ms);
 void guest_problem(struct guest *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 struct worker_view *guest_worker(struct guest *g);

@@ -104,6 +104,7 @@ void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hel
 {
 	Understudy__WorkerCommand c = UNDERSTUDY__WORKER_COMMAND__INIT;
 	Understudy__WorkerStream m = UNDERSTUDY__WORKER_STREAM__INIT;
+	Understudy__WorkerTls tls = UNDERSTUDY__WORKER_TLS__INIT;
 	int rc;
 
 	fi_point("D_STREAM");
@@ -115,6 +116,7 @@ void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hel
 	m.heartbeat_ms = guest_policy(g)->heartbeat_ms;
 	m.promise_ms = keeper_decides(g) ? guest_policy(g)->timeout_ms : 0;
 	m.drift_ppm = g->d->config.witness_drift_ppm;
+	m.tls = guest_tls(g, &tls);
 	c.command_case = UNDERSTUDY__WORKER_COMMAND__COMMAND_STREAM;
 	c.stream = &m;
 	rc = guest_command(g, &c, fd);

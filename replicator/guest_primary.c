@@ -171,6 +171,7 @@ static void begin_syncing(struct guest *g)
 {
 	COMMAND(c, protect, PROTECT, Understudy__WorkerProtect, UNDERSTUDY__WORKER_PROTECT__INIT);
 	Understudy__WorkerPolicy policy = UNDERSTUDY__WORKER_POLICY__INIT;
+	Understudy__WorkerTls tls = UNDERSTUDY__WORKER_TLS__INIT;
 	const struct policy *p = guest_policy(g);
 
 	fi_point("D_SYNC");
@@ -192,6 +193,7 @@ static void begin_syncing(struct guest *g)
 	c_body.term = g->tag.term;
 	c_body.token = g->token;
 	c_body.policy = &policy;
+	c_body.tls = guest_tls(g, &tls);
 	g->sync_sent = g->sync_total = 0;
 	/* From the first whole epoch on the backup may call its copy current, before we hear of it.
 	 */

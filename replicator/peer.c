@@ -10,10 +10,13 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 #include <event2/listener.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +35,7 @@ enum {
 struct connection {
 	struct peer *owner;
 	struct connection *next;
-	struct bufferevent *bev; /* TLS goes in here */
+	struct bufferevent *bev; /* TLS is in here, if it is wanted */
 	bool dialed, connected, greeted;
 	uint64_t since_us, heard_us;
 	uint64_t instance; /* of the peer's daemon */
@@ -113,6 +116,19 @@ static void connection_free(struct connection *c)
 	free(c);
 }
 
+/* What the kernel takes at once is enough: the other side has its time-outs. */
+static void push_out(struct connection *c)
+{
+	struct evbuffer *out = bufferevent_get_output(c->bev);
+	struct ssl_st *ssl = bufferevent_openssl_get_ssl(c->bev);
+	size_t len = evbuffer_get_length(out);
+
+	if (!ssl)
+		evbuffer_write(out, bufferevent_getfd(c->bev));
+	else if (len && SSL_is_init_finished(ssl))
+		SSL_write(ssl, evbuffer_pullup(out, -1), (int)len);
+}
+
 static void say_bye(struct connection *c, const char *reason, bool mismatch)
 {
 	Understudy__PeerBye bye = UNDERSTUDY__PEER_BYE__INIT;
@@ -121,8 +137,7 @@ static void say_bye(struct connection *c, const char *reason, bool mismatch)
 	bye.mismatch = mismatch;
 	connection_send(c, PEER_BYE, &bye.base);
 	bufferevent_flush(c->bev, EV_WRITE, BEV_FLUSH);
-	/* What the kernel takes at once is enough: the other side has its time-outs. */
-	evbuffer_write(bufferevent_get_output(c->bev), bufferevent_getfd(c->bev));
+	push_out(c);
 }
 
 static void send_hello(struct connection *c)
@@ -294,6 +309,33 @@ static void connection_read(struct bufferevent *bev, void *arg)
 	}
 }
 
+/* Whether TLS has something to say about the end of a connection. */
+static bool tls_failed(struct connection *c, char *cause)
+{
+	struct ssl_st *ssl = bufferevent_openssl_get_ssl(c->bev);
+	unsigned long error = ssl ? bufferevent_get_openssl_error(c->bev) : 0;
+
+	/* libevent also stores what SSL_get_error() says, which belongs to no library: a system call failed. */
+	while (error && !ERR_GET_LIB(error))
+		error = bufferevent_get_openssl_error(c->bev);
+	if (error)
+		tls_explain(ssl, error, cause);
+	return error;
+}
+
+static void connection_failed(struct connection *c)
+{
+	int error = EVUTIL_SOCKET_ERROR();
+	char cause[TLS_WHY_BYTES];
+
+	if (!tls_failed(c, cause))
+		snprintf(cause, sizeof(cause), "%s port %u cannot be reached: %s", c->owner->config->peer_address,
+			 c->owner->config->peer_control_port, evutil_socket_error_to_string(error));
+	if (!c->owner->session)
+		set_problem(c->owner, cause);
+	connection_close(c, cause);
+}
+
 static void connection_event(struct bufferevent *bev, short what, void *arg)
 {
 	struct connection *c = arg;
@@ -304,21 +346,32 @@ static void connection_event(struct bufferevent *bev, short what, void *arg)
 		c->connected = true;
 		setsockopt(bufferevent_getfd(bev), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		send_hello(c);
-		return;
+	} else if (what & BEV_EVENT_EOF) {
+		connection_close(c, "the peer closed the connection");
+	} else if (what & BEV_EVENT_ERROR && !c->greeted && (!c->connected || bufferevent_openssl_get_ssl(bev))) {
+		/* TLS 1.3: a client that is refused hears of it when it takes itself for connected. */
+		connection_failed(c);
+	} else {
+		connection_close(c, "the connection broke");
 	}
-	if (what & BEV_EVENT_ERROR && !c->connected) {
-		char cause[200];
+}
 
-		snprintf(cause, sizeof(cause), "%s port %u cannot be reached: %s",
-			 c->owner->config->peer_address, c->owner->config->peer_control_port,
-			 evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
-		if (!c->owner->session)
-			set_problem(c->owner, cause);
-		connection_close(c, cause);
-		return;
+static struct bufferevent *make_bev(struct peer *p, int fd, bool dialed)
+{
+	const int options = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS;
+	struct tls_files files = config_tls(p->config);
+	char why[TLS_WHY_BYTES];
+	struct ssl_st *ssl;
+
+	if (!tls_wanted(&files))
+		return bufferevent_socket_new(p->base, fd, options);
+	if (tls_new(&files, dialed, &ssl, why)) {
+		if (!p->session)
+			set_problem(p, why);
+		return NULL;
 	}
-	connection_close(c, what & BEV_EVENT_EOF ? "the peer closed the connection"
-						 : "the connection broke");
+	return bufferevent_openssl_socket_new(p->base, fd, ssl, dialed ? BUFFEREVENT_SSL_CONNECTING : BUFFEREVENT_SSL_ACCEPTING,
+					      options);
 }
 
 static struct connection *connection_new(struct peer *p, int fd, bool dialed)
@@ -332,8 +385,7 @@ static struct connection *connection_new(struct peer *p, int fd, bool dialed)
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
-	c->bev = bufferevent_socket_new(p->base, fd,
-					BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	c->bev = make_bev(p, fd, dialed);
 	if (!c->bev) {
 		free(c);
 		return NULL;
@@ -363,7 +415,8 @@ static void accepted(struct evconnlistener *l, evutil_socket_t fd, struct sockad
 		close(fd);
 		return;
 	}
-	connection_event(c->bev, BEV_EVENT_CONNECTED, c);
+	if (!bufferevent_openssl_get_ssl(c->bev)) /* else behind the handshake */
+		connection_event(c->bev, BEV_EVENT_CONNECTED, c);
 }
 
 static void peer_dial(struct peer *p, uint64_t now)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "replicator/status.h"
 #include "common/clock.h"
+#include "replicator/certificate.h"
 #include "replicator/guest.h"
 #include "replicator/keeper.h"
 #include "replicator/peer.h"
@@ -41,6 +42,8 @@ Understudy__HostStatus *status_host(struct daemon *d)
 	h->illegal_events = d->illegal_events;
 	h->untold = untold_names(d->untold, &h->n_untold);
 	h->xenstore = domains_ready(d->domains);
+	h->tls = d->certificate != NULL;
+	h->certificate_days = d->certificate ? certificate_days_left(d->certificate) : 0;
 	if (asprintf(&hypervisor, "%s%s", d->host.hypervisor, d->host.hypervisor_extra) >= 0)
 		h->hypervisor = hypervisor;
 	return h;

@@ -94,7 +94,7 @@ variable "guest_ingress" {
   }
 
   validation {
-    # They carry the guests' memory, and the channel is not encrypted.
+    # They carry the guests' memory.
     condition     = alltrue([for rule in var.guest_ingress : rule.protocol == "icmp" || rule.to_port < 7788 || rule.from_port > 7789])
     error_message = "guest_ingress: ports 7788 and 7789 are the pair's own."
   }
