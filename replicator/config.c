@@ -30,7 +30,7 @@ static const struct policy policy_standard = {
 	.takeover = TAKEOVER_MANUAL,
 };
 
-enum key_type { KEY_NAME, KEY_PATH, KEY_ADDRESS, KEY_NUMBER, KEY_TAKEOVER, KEY_ENDPOINTS };
+enum key_type { KEY_NAME, KEY_PATH, KEY_ADDRESS, KEY_NUMBER, KEY_TAKEOVER, KEY_ENDPOINTS, KEY_FENCE };
 
 struct key {
 	const char *name;
@@ -81,6 +81,14 @@ static const struct key witness_keys[] = {
 	{0},
 };
 
+static const struct key hooks_keys[] = {
+	{"on-activate", KEY_PATH, IN_CONFIG(hook[HOOK_ACTIVATE]), 0, 0},
+	{"on-deactivate", KEY_PATH, IN_CONFIG(hook[HOOK_DEACTIVATE]), 0, 0},
+	{"fence", KEY_PATH, IN_CONFIG(hook[HOOK_FENCE]), 0, 0},
+	{"limit_ms", KEY_NUMBER, IN_CONFIG(hook_limit_ms), 100, 600000},
+	{0},
+};
+
 static const struct key policy_keys[] = {
 	{"epoch_ms", KEY_NUMBER, IN_POLICY(epoch_ms), 1, 10000},
 	{"window", KEY_NUMBER, IN_POLICY(window), 1, 15},
@@ -90,6 +98,7 @@ static const struct key policy_keys[] = {
 	{"netbuf_mib", KEY_NUMBER, IN_POLICY(netbuf_mib), 1, 65536},
 	{"cache_mib", KEY_NUMBER, IN_POLICY(cache_mib), 1, 65536},
 	{"takeover", KEY_TAKEOVER, IN_POLICY(takeover), 0, 0},
+	{"fence", KEY_FENCE, IN_POLICY(fence_required), 0, 0},
 	{0},
 };
 
@@ -220,6 +229,15 @@ static void set_takeover(struct parse *p, void *at, const char *value)
 		   takeover_name[1], takeover_name[2]);
 }
 
+static void set_fence(struct parse *p, void *at, const char *value)
+{
+	bool required = !strcmp(value, "required");
+
+	if (!required && strcmp(value, "optional"))
+		parse_fail(p, "fence: \"%s\" is neither \"required\" nor \"optional\"", value);
+	*(bool *)at = required;
+}
+
 /* Several, with blanks between them. */
 static void set_endpoints(struct parse *p, struct witness_config *w, const char *value)
 {
@@ -267,6 +285,8 @@ static void parse_key(struct parse *p, const struct key *keys, void *base, uint6
 		set_number(p, key, at, value);
 	else if (key->type == KEY_TAKEOVER)
 		set_takeover(p, at, value);
+	else if (key->type == KEY_FENCE)
+		set_fence(p, at, value);
 	else if (key->type == KEY_ENDPOINTS)
 		set_endpoints(p, at, value);
 	else
@@ -312,6 +332,8 @@ static int parse_handler(void *arg, const char *section, const char *name, const
 		parse_key(p, peer_keys, c, &c->peer_set, section, name, value);
 	} else if (!strcmp(section, "tls")) {
 		parse_key(p, tls_keys, c, &c->tls_set, section, name, value);
+	} else if (!strcmp(section, "hooks")) {
+		parse_key(p, hooks_keys, c, &c->hooks_set, section, name, value);
 	} else if (!strcmp(section, "witness")) {
 		parse_key(p, witness_keys, c, &c->witness_set, section, name, value);
 	} else if (!strncmp(section, "policy ", 7)) {
@@ -369,6 +391,10 @@ static int config_check_policies(const struct config *c, const char *path, char 
 				 path, p->name, p->hold_max_ms, p->timeout_ms);
 			return -EINVAL;
 		}
+		if (p->fence_required && !c->hook[HOOK_FENCE][0]) {
+			snprintf(why, why_len, "%s: [policy %s]: fence = required needs a fence in [hooks]", path, p->name);
+			return -EINVAL;
+		}
 	}
 	return config_check_witness(c, path, why, why_len);
 }
@@ -406,6 +432,7 @@ void config_defaults(struct config *c)
 	strcpy(c->tls_ca, "/etc/understudy/tls/ca.pem");
 	strcpy(c->tls_cert, "/etc/understudy/tls/cert.pem");
 	strcpy(c->tls_key, "/etc/understudy/tls/key.pem");
+	c->hook_limit_ms = 30000;
 	c->control_port = 7788;
 	c->stream_port = 7789;
 	c->witness_ttl_ms = 3000;

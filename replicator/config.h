@@ -4,6 +4,7 @@
 #define REPLICATOR_CONFIG_H
 
 #include "common/tls.h"
+#include "replicator/hook.h"
 #include "replicator/witness.h"
 
 #include <stdbool.h>
@@ -26,6 +27,7 @@ struct policy {
 	uint32_t heartbeat_ms, timeout_ms, hold_max_ms;
 	uint32_t netbuf_mib, cache_mib;
 	enum takeover takeover;
+	bool fence_required; /* no takeover unless the fence hook has succeeded */
 	uint64_t set; /* which keys were given */
 };
 
@@ -43,7 +45,9 @@ struct config {
 	uint32_t witness_ttl_ms, witness_margin_ms, witness_drift_ppm;
 	struct policy policies[CONFIG_POLICIES_MAX]; /* [0] is `standard` */
 	unsigned int nr_policies;
-	uint64_t host_set, peer_set, tls_set, witness_set;
+	char hook[HOOKS][CONFIG_PATH_MAX]; /* empty: none */
+	uint32_t hook_limit_ms;
+	uint64_t host_set, peer_set, tls_set, witness_set, hooks_set;
 };
 
 #define CONFIG_PATH_DEFAULT "/etc/understudy/understudy.conf"

@@ -70,6 +70,8 @@ struct guest {
 	char failed_cause[128];
 	bool declared_dead;
 	uint64_t declared_us, last_heard_us, begin_us;
+	enum fence fence; /* of this death */
+	uint64_t fence_at_us, fence_serial;
 	bool peer_active;   /* the peer says that it runs the guest */
 	uint64_t peer_term; /* the highest term that the peer has spoken of */
 };

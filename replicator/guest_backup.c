@@ -507,6 +507,7 @@ static void activated(struct guest *g, const Understudy__WorkerActivated *a)
 	g->tag.epoch = a->epoch;
 	guest_save(g);
 	fi_point("D_ACTIVATED");
+	hook_run(g, HOOK_ACTIVATE, g->announce_switch ? "switchover" : "failover");
 	events_add(g->d->events, g->tag.name, "activated",
 		   g->announce_switch ? "switchover" : "failover",
 		   "term epoch total_us context_us devices_us store_us announce_us "

@@ -369,6 +369,7 @@ static void retired(struct guest *g, int status, const char *out, const char *er
 		guest_deadline(g, DESTROY_AGAIN_MS);
 		return;
 	}
+	hook_run(g, HOOK_DEACTIVATE, "the other host runs it");
 	guest_event(g, GUEST_RETIRED, "destroyed");
 }
 

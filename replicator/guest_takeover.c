@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "replicator/events.h"
 #include "replicator/guest.h"
+#include "replicator/hook.h"
 #include "replicator/keeper.h"
 #include "replicator/peer.h"
 
@@ -66,6 +67,7 @@ void guest_judge(struct guest *g, uint64_t now)
 	}
 	if (!g->declared_dead) {
 		g->declared_dead = true;
+		hook_forget_fence(g);
 		g->declared_us = now;
 		g->last_heard_us = heard;
 		events_add(g->d->events, g->tag.name, "declared-dead",
@@ -80,6 +82,11 @@ void guest_judge(struct guest *g, uint64_t now)
 	}
 	if (now < g->retry_at_us)
 		return;
+	if (!gone && !hook_fenced(g, now)) {
+		if (keeper_decides(g))
+			keeper_watch(g); /* its lease runs out meanwhile */
+		return;
+	}
 	if (keeper_decides(g)) {
 		if (keeper_claim(g, false) == CLAIM_MINE)
 			guest_take_over(g, "the primary is dead, its lease is ours", false);
