@@ -369,7 +369,6 @@ static void retired(struct guest *g, int status, const char *out, const char *er
 		guest_deadline(g, DESTROY_AGAIN_MS);
 		return;
 	}
-	hook_run(g, HOOK_DEACTIVATE, "the other host runs it");
 	guest_event(g, GUEST_RETIRED, "destroyed");
 }
 
@@ -396,6 +395,8 @@ static void entered_absent(struct guest *g, enum guest_state old, enum guest_eve
 {
 	bool ran = fsm_runs_here(old) && old != GUEST_RETIRING;
 
+	if (old == GUEST_RETIRING)
+		hook_run(g, HOOK_DEACTIVATE, "the other host runs it");
 	if (g->domid)
 		workers_release(g->d->workers, g->domid);
 	g->domid = 0;
