@@ -515,9 +515,10 @@ void guest_primary_entered(struct guest *g, enum guest_state old, enum guest_eve
 		break;
 	case GUEST_UNTAGGING:
 		begin_untagging(g, old);
-		if (old == GUEST_UNTAGGING && !g->finalize &&
-		    (event == GUEST_DROPPED || event == GUEST_WORKER_GONE ||
-		     event == GUEST_VANISHED))
+		if (old != GUEST_UNTAGGING || g->finalize)
+			break;
+		/* While the witness is waited for a dead worker ends nothing: its successor would let output pass (I2). */
+		if (event == GUEST_DROPPED || event == GUEST_VANISHED || (event == GUEST_WORKER_GONE && g->unprotecting))
 			untag_done(g, event == GUEST_DROPPED);
 		break;
 	default:
