@@ -226,6 +226,26 @@ def iperf3(run):
         run.step(f"xen-netback, {number} of {run.repeat}", limit(run, 6, 2 * IPERF3_TIMES), lambda: iperf3_netback(run))
 
 
+def tls_cells(run):
+    guest = run.stand.fresh(LOOP)
+    run.stand.set_loop(guest, RATE, MIB)
+    for number in range(2 * run.repeat):
+        contender = "tls" if number % 2 else "plain"
+        if contender == "tls":
+            run.stand.encrypt(run.stand.config)
+        else:
+            run.stand.plain()
+        with protected(run.stand, guest, f"e{SHORTEST_MS}"):
+            loop, windows = beside(lambda: run.stand.loop(guest, run.seconds), lambda: run.stand.statuses(guest, run.seconds))
+            add_loop(run, contender, SHORTEST_MS, RATE, MIB, loop, **figures.of_worker(windows), windows=windows)
+
+
+@part
+def tls(run):
+    """what TLS between the hosts costs at 25 ms: the same guest protected with it and without, by turns"""
+    run.step("with TLS and without", limit(run, 4 * run.repeat), lambda: tls_cells(run))
+
+
 def fail_over(run, load):
     stand = run.stand
     guest = stand.fresh("redis")

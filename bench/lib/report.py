@@ -191,6 +191,16 @@ def rows_of_iperf3(cells, run):
                       **{column: extreme(values, default=None) for column, values in found.items()})
 
 
+def rows_of_tls(cells, run):
+    """Both protected. The figures without TLS stand in the column of what there is without us."""
+    found = {"unprotected": cells.find(contender="plain"), "understudy": cells.find(contender="tls")}
+    for path, what, show in ((("epochs_per_s",), "epochs per second", plain), (("rounds_per_s",), "guest's speed, rounds per second", plain),
+                             (("commit_us_p50",), "capture to acknowledgement p50", milliseconds),
+                             (("pause_us", "p50"), "pause p50", milliseconds)):
+        yield row(f"{what}, with TLS (unprotected: without)", show, over="unprotected",
+                  **{column: of(cell, *path) for column, cell in found.items()})
+
+
 FAILOVER_ROWS = (
     ("  silence until zone a is declared dead", "detection_us", None),
     ("  declared dead until running and announced", "declared_us", DECLARED_TARGET),
@@ -212,7 +222,7 @@ def rows_of_failover(cells, run):
         yield row(what, milliseconds, target=target, understudy=figures.median(cells.all(figure)))
 
 
-ROWS = {"epochs": rows_of_epochs, "speed": rows_of_speed, "redis": rows_of_redis, "iperf3": rows_of_iperf3,
+ROWS = {"epochs": rows_of_epochs, "speed": rows_of_speed, "redis": rows_of_redis, "iperf3": rows_of_iperf3, "tls": rows_of_tls,
         "failover": rows_of_failover}
 
 

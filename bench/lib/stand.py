@@ -86,6 +86,11 @@ class Stand(pairlib.Pair):
             self.tool("push", zone, *[os.path.join(HERE, name) for name in names], PROGRAMS + "/")
         self.install_clients()
 
+    def plain(self):
+        """No TLS, whatever was before."""
+        for zone in "ab":
+            self.configure(zone)
+
     # Guests
 
     def fresh(self, roles, options=""):

@@ -83,6 +83,7 @@ takeover = automatic-without-witness
 
 FAULT_FILE = "/run/understudy-fault"
 # A zone that boots lays its default configuration over ours.
+BUNDLE = "/run/bundle"
 OUR_CONFIG = "/etc/understudy/pair.conf"
 DROP_IN = """\
 [Service]
@@ -234,6 +235,14 @@ class Pair:
                    "systemctl reset-failed understudyd; systemctl restart understudyd; }\nsync")
         self.ssh(zone, script)
         self.wait_daemon(zone)
+
+    def encrypt(self, config=CONFIG):
+        """[tls] in both zones' configuration, with certificates of `understudy pair`; clean() takes it out again."""
+        self.ssh("a", "understudy pair init zone-b")
+        bundle = self.ssh("a", "cat /etc/understudy/tls/zone-b.bundle")
+        self.ssh("b", f"umask 077; printf %s {shlex.quote(bundle)} > {BUNDLE}; understudy pair join {BUNDLE} && rm {BUNDLE}")
+        for zone in "ab":
+            self.configure(zone, config=config + f"\n[tls]\npeer = zone-{PEER[zone]}\n")
 
     def wait_daemon(self, zone):
         def probe():

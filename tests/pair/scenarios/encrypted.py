@@ -1,25 +1,14 @@
 """The channel between the hosts over TLS, with the certificates that `understudy pair` makes."""
 
-import shlex
 import time
 
-from pairlib import CONFIG, PEER, require
+from pairlib import require
 from scenario import scenario
 
-BUNDLE = "/run/bundle"
 CAPTURE = "/run/repl.pcap"
 CAPTURE_S = 4
 FRAME_MAGIC, KEY = "USFM", "understudy-was-here"     # of every control message; in the guest's memory and in its packets
 TAKE_OVER_LIMIT_S = 60
-
-
-def encrypt(pair):
-    """Both daemons with [tls]. clean() takes it away again."""
-    pair.ssh("a", "understudy pair init zone-b")
-    bundle = pair.ssh("a", "cat /etc/understudy/tls/zone-b.bundle")
-    pair.ssh("b", f"umask 077; printf %s {shlex.quote(bundle)} > {BUNDLE}; understudy pair join {BUNDLE} && rm {BUNDLE}")
-    for zone in "ab":
-        pair.configure(zone, config=CONFIG + f"\n[tls]\npeer = zone-{PEER[zone]}\n")
 
 
 def seen_on_the_link(pair, guest, what):
@@ -38,7 +27,7 @@ def encrypted(pair):
     require(plain[FRAME_MAGIC], "without TLS there should be heartbeats to read: the capture shows nothing")
     try:
         pair.clean()
-        encrypt(pair)
+        pair.encrypt()
         pair.create("redis1", "a")
         pair.tag("a", guest.name)
         pair.wait_protected("a", guest.name)
