@@ -52,6 +52,8 @@ static const struct key host_keys[] = {
 	{"run-dir", KEY_PATH, IN_CONFIG(run_dir), 0, 0},
 	{"worker", KEY_PATH, IN_CONFIG(worker_path), 0, 0},
 	{"shell", KEY_PATH, IN_CONFIG(shell_path), 0, 0},
+	{"watchdog", KEY_PATH, IN_CONFIG(watchdog), 0, 0},
+	{"watchdog_s", KEY_NUMBER, IN_CONFIG(watchdog_s), 5, 600},
 	{0},
 };
 
@@ -433,6 +435,7 @@ void config_defaults(struct config *c)
 	strcpy(c->tls_cert, "/etc/understudy/tls/cert.pem");
 	strcpy(c->tls_key, "/etc/understudy/tls/key.pem");
 	c->hook_limit_ms = 30000;
+	c->watchdog_s = 30;
 	c->control_port = 7788;
 	c->stream_port = 7789;
 	c->witness_ttl_ms = 3000;

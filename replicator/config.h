@@ -36,6 +36,8 @@ struct config {
 	char listen_address[CONFIG_NAME_MAX];
 	char state_dir[CONFIG_PATH_MAX], run_dir[CONFIG_PATH_MAX];
 	char worker_path[CONFIG_PATH_MAX], shell_path[CONFIG_PATH_MAX];
+	char watchdog[CONFIG_PATH_MAX]; /* empty: none */
+	uint32_t watchdog_s;
 	char peer_address[CONFIG_NAME_MAX];	     /* numeric; empty: no peer */
 	uint32_t control_port, stream_port;	     /* here */
 	uint32_t peer_control_port;		     /* the peer's, if it differs */

@@ -20,6 +20,7 @@ struct guest;
 struct peer;
 struct stream;
 struct untold;
+struct watchdog;
 struct witness;
 struct workers;
 
@@ -37,6 +38,7 @@ struct daemon {
 	struct peer *peer;
 	struct stream *stream;
 	struct control *control;
+	struct watchdog *watchdog; /* NULL: none */
 	struct guest *guests; /* uthash by uuid */
 	struct untold *untold;
 	struct event *tick;

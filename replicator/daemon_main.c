@@ -13,6 +13,7 @@
 #include "replicator/notify.h"
 #include "replicator/peer.h"
 #include "replicator/stream.h"
+#include "replicator/watchdog.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -115,7 +116,7 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 	guests_tick(d, now);
 }
 
-static void watchdog(evutil_socket_t fd, short what, void *arg)
+static void tell_manager(evutil_socket_t fd, short what, void *arg)
 {
 	notify_send("WATCHDOG=1");
 }
@@ -164,6 +165,8 @@ static int daemon_start(struct daemon *d)
 	if (!rc)
 		rc = control_new(d, &d->control);
 	if (!rc)
+		rc = watchdog_new(d, &d->watchdog);
+	if (!rc)
 		workers_adopt(d->workers);
 	return rc;
 }
@@ -180,7 +183,7 @@ static int daemon_timers(struct daemon *d, struct event **timer)
 	dog.tv_usec = (suseconds_t)(dog_us % 1000000);
 	d->tick_at_us = clock_us();
 	d->tick = event_new(d->base, -1, EV_PERSIST, tick, d);
-	*timer = event_new(d->base, -1, EV_PERSIST, watchdog, d);
+	*timer = event_new(d->base, -1, EV_PERSIST, tell_manager, d);
 	if (!d->tick || !*timer || event_add(d->tick, &tv) || (dog_us && event_add(*timer, &dog)))
 		return -ENOMEM;
 	return 0;
@@ -188,6 +191,7 @@ static int daemon_timers(struct daemon *d, struct event **timer)
 
 static void daemon_stop(struct daemon *d)
 {
+	watchdog_free(d->watchdog);
 	control_free(d->control);
 	d->control = NULL;
 	guests_free(d);

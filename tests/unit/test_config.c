@@ -44,8 +44,19 @@ static void test_everything(void **state)
 		      "[policy gold]\nepoch_ms = 10\nwindow = 4\nheartbeat_ms = 20\ntimeout_ms = "
 		      "100\n"
 		      "hold_max_ms = 1000\nnetbuf_mib = 8\ncache_mib = 9\n"
-		      "takeover = automatic-without-witness\n"),
+		      "takeover = automatic-without-witness\nfence = required\n"
+		      "[tls]\npeer = host-b\nkey = /k\n"
+		      "[hooks]\nfence = /f\non-activate = /up\nlimit_ms = 5000\n"),
 		0);
+	assert_string_equal(config.tls_peer, "host-b");
+	assert_string_equal(config.tls_key, "/k");
+	assert_string_equal(config.tls_ca, "/etc/understudy/tls/ca.pem");
+	assert_true(config_policy(&config, "gold")->fence_required);
+	assert_string_equal(config.hook[HOOK_FENCE], "/f");
+	assert_string_equal(config.hook[HOOK_ACTIVATE], "/up");
+	assert_string_equal(config.hook[HOOK_DEACTIVATE], "");
+	assert_int_equal(config.hook_limit_ms, 5000);
+	assert_int_equal(config.watchdog_s, 30);
 	assert_string_equal(config.host, "host-a");
 	assert_string_equal(config.peer_address, "fd00::2");
 	assert_int_equal(config.peer_control_port, 2000);
@@ -89,6 +100,11 @@ static void test_errors(void **state)
 		 "t.conf:2: endpoints: more than 5"},
 		{"[witness]\nendpoints = http://a\nttl_ms = 1000\n",
 		 "t.conf: [witness]: ttl_ms 1000 is less than three times request_ms 500 and margin_ms 50"},
+		{"[tls]\nca = /ca.pem\n", "t.conf: [tls] needs the peer's name: peer = NAME"},
+		{"[hooks]\nfence = fence\n", "t.conf:2: fence: \"fence\" is not an absolute path"},
+		{"[policy gold]\nfence = yes\n", "t.conf:2: fence: \"yes\" is neither \"required\" nor \"optional\""},
+		{"[policy gold]\nfence = required\n", "t.conf: [policy gold]: fence = required needs a fence in [hooks]"},
+		{"[host]\nwatchdog_s = 1\n", "t.conf:2: watchdog_s: 1 is not between 5 and 600"},
 		{"[policy a/b]\nwindow = 1\n",
 		 "t.conf:2: [policy a/b]: a blank, \"/\" or unprintable character in the name"},
 		{"[policy gold]\nheartbeat_ms = 100\ntimeout_ms = 150\n",
