@@ -54,6 +54,7 @@ packages_of() {
 			shellcheck pyflakes3		# scripts
 			spin				# the model of lease and activation
 			etcd-server			# the witness
+			curl python3-prometheus-client	# who reads metrics
 		END
 		;;
 	*)

@@ -83,6 +83,12 @@ static const struct key witness_keys[] = {
 	{0},
 };
 
+static const struct key metrics_keys[] = {
+	{"address", KEY_ADDRESS, IN_CONFIG(metrics_address), 0, 0},
+	{"port", KEY_NUMBER, IN_CONFIG(metrics_port), 1, 65535},
+	{0},
+};
+
 static const struct key hooks_keys[] = {
 	{"on-activate", KEY_PATH, IN_CONFIG(hook[HOOK_ACTIVATE]), 0, 0},
 	{"on-deactivate", KEY_PATH, IN_CONFIG(hook[HOOK_DEACTIVATE]), 0, 0},
@@ -334,6 +340,8 @@ static int parse_handler(void *arg, const char *section, const char *name, const
 		parse_key(p, peer_keys, c, &c->peer_set, section, name, value);
 	} else if (!strcmp(section, "tls")) {
 		parse_key(p, tls_keys, c, &c->tls_set, section, name, value);
+	} else if (!strcmp(section, "metrics")) {
+		parse_key(p, metrics_keys, c, &c->metrics_set, section, name, value);
 	} else if (!strcmp(section, "hooks")) {
 		parse_key(p, hooks_keys, c, &c->hooks_set, section, name, value);
 	} else if (!strcmp(section, "witness")) {
@@ -412,6 +420,10 @@ static int config_check(struct config *c, const char *path, char *why, size_t wh
 		snprintf(why, why_len, "%s: [tls] needs the peer's name: peer = NAME", path);
 		return -EINVAL;
 	}
+	if (strncmp(c->metrics_address, "127.", 4) && strcmp(c->metrics_address, "::1")) {
+		snprintf(why, why_len, "%s: [metrics]: address %s is not this machine's loopback", path, c->metrics_address);
+		return -EINVAL;
+	}
 	if (!c->peer_control_port)
 		c->peer_control_port = c->control_port;
 	return 0;
@@ -434,6 +446,7 @@ void config_defaults(struct config *c)
 	strcpy(c->tls_ca, "/etc/understudy/tls/ca.pem");
 	strcpy(c->tls_cert, "/etc/understudy/tls/cert.pem");
 	strcpy(c->tls_key, "/etc/understudy/tls/key.pem");
+	strcpy(c->metrics_address, "127.0.0.1");
 	c->hook_limit_ms = 30000;
 	c->watchdog_s = 30;
 	c->control_port = 7788;

@@ -36,6 +36,8 @@ struct config {
 	char listen_address[CONFIG_NAME_MAX];
 	char state_dir[CONFIG_PATH_MAX], run_dir[CONFIG_PATH_MAX];
 	char worker_path[CONFIG_PATH_MAX], shell_path[CONFIG_PATH_MAX];
+	char metrics_address[CONFIG_NAME_MAX];	     /* of this machine only */
+	uint32_t metrics_port;			     /* 0: none */
 	char watchdog[CONFIG_PATH_MAX]; /* empty: none */
 	uint32_t watchdog_s;
 	char peer_address[CONFIG_NAME_MAX];	     /* numeric; empty: no peer */
@@ -49,7 +51,7 @@ struct config {
 	unsigned int nr_policies;
 	char hook[HOOKS][CONFIG_PATH_MAX]; /* empty: none */
 	uint32_t hook_limit_ms;
-	uint64_t host_set, peer_set, tls_set, witness_set, hooks_set;
+	uint64_t host_set, peer_set, tls_set, witness_set, hooks_set, metrics_set;
 };
 
 #define CONFIG_PATH_DEFAULT "/etc/understudy/understudy.conf"

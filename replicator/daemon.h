@@ -17,6 +17,7 @@ struct event;
 struct event_base;
 struct events;
 struct guest;
+struct metrics;
 struct peer;
 struct stream;
 struct untold;
@@ -39,6 +40,7 @@ struct daemon {
 	struct stream *stream;
 	struct control *control;
 	struct watchdog *watchdog; /* NULL: none */
+	struct metrics *metrics; /* NULL: none */
 	struct guest *guests; /* uthash by uuid */
 	struct untold *untold;
 	struct event *tick;

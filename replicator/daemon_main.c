@@ -10,6 +10,7 @@
 #include "replicator/events.h"
 #include "replicator/guest.h"
 #include "replicator/keeper.h"
+#include "replicator/metrics.h"
 #include "replicator/notify.h"
 #include "replicator/peer.h"
 #include "replicator/stream.h"
@@ -165,6 +166,8 @@ static int daemon_start(struct daemon *d)
 	if (!rc)
 		rc = control_new(d, &d->control);
 	if (!rc)
+		rc = metrics_new(d, &d->metrics);
+	if (!rc)
 		rc = watchdog_new(d, &d->watchdog);
 	if (!rc)
 		workers_adopt(d->workers);
@@ -192,6 +195,7 @@ static int daemon_timers(struct daemon *d, struct event **timer)
 static void daemon_stop(struct daemon *d)
 {
 	watchdog_free(d->watchdog);
+	metrics_free(d->metrics);
 	control_free(d->control);
 	d->control = NULL;
 	guests_free(d);

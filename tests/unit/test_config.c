@@ -104,6 +104,7 @@ static void test_errors(void **state)
 		{"[hooks]\nfence = fence\n", "t.conf:2: fence: \"fence\" is not an absolute path"},
 		{"[policy gold]\nfence = yes\n", "t.conf:2: fence: \"yes\" is neither \"required\" nor \"optional\""},
 		{"[policy gold]\nfence = required\n", "t.conf: [policy gold]: fence = required needs a fence in [hooks]"},
+		{"[metrics]\nport = 1\naddress = 10.0.0.1\n", "t.conf: [metrics]: address 10.0.0.1 is not this machine's loopback"},
 		{"[host]\nwatchdog_s = 1\n", "t.conf:2: watchdog_s: 1 is not between 5 and 600"},
 		{"[policy a/b]\nwindow = 1\n",
 		 "t.conf:2: [policy a/b]: a blank, \"/\" or unprintable character in the name"},
