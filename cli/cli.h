@@ -28,6 +28,7 @@ int verb_failover(struct cli *cli, int argc, char **argv);
 int verb_events(struct cli *cli, int argc, char **argv);
 int verb_check(struct cli *cli, int argc, char **argv);
 int verb_pair(struct cli *cli, int argc, char **argv);
+int verb_top(struct cli *cli, int argc, char **argv);
 int verb_version(struct cli *cli, int argc, char **argv);
 
 /* Prints "understudy: ..." to stderr. */
@@ -64,6 +65,7 @@ int code_to_exit(Understudy__ControlCode code);
 void render_status(FILE *out, const Understudy__ControlReply *r);
 void render_status_json(FILE *out, const Understudy__ControlReply *r);
 void render_list(FILE *out, const Understudy__ControlReply *r);
+void render_top(FILE *out, const Understudy__ControlReply *r);
 void render_event(FILE *out, const Understudy__EventRecord *e);
 void render_event_json(FILE *out, const Understudy__EventRecord *e);
 void render_json_string(FILE *out, const char *text);

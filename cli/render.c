@@ -205,6 +205,51 @@ void render_list(FILE *out, const Understudy__ControlReply *r)
 	}
 }
 
+/* ---- top ---- */
+
+static void top_primary(FILE *out, const Understudy__GuestStatus *g)
+{
+	char a[AMOUNT_TEXT], b[AMOUNT_TEXT], c[AMOUNT_TEXT];
+
+	fprintf(out, " %9s", duration(g->epoch_age_us, a));
+	fprintf(out, " %9s %9s", duration(g->pause_us_p50, a), duration(g->pause_us_p99, b));
+	fprintf(out, " %9s %8.0f %11s", duration(g->commit_us_p50, a), g->dirty_pages_per_s, bytes(g->wire_bytes_per_s, b));
+	fprintf(out, " %5" PRIu64 " %10s %4u/%u", g->held_packets, bytes((double)g->held_bytes, c), g->in_flight, g->window);
+	if (g->leased && g->right_us_left != UINT64_MAX)
+		fprintf(out, "  right %s", duration(g->right_us_left, a));
+	if (g->back_pressure)
+		fputs("  back pressure", out);
+}
+
+static void top_guest(FILE *out, const Understudy__GuestStatus *g)
+{
+	char a[AMOUNT_TEXT];
+
+	fprintf(out, "%-20s %-13s %-8s", g->name, g->state, g->role);
+	if (g->has_stats && !strcmp(g->role, "primary"))
+		top_primary(out, g);
+	else if (g->has_stats)
+		fprintf(out, " %9s", duration(g->heard_us_ago, a));
+	if (g->sync_pages_total && !strcmp(g->state, "syncing"))
+		fprintf(out, "  %.0f %% sent", 100.0 * (double)g->sync_pages_sent / (double)g->sync_pages_total);
+	if (g->problem[0])
+		fprintf(out, "  %s", g->problem);
+	fputc('\n', out);
+}
+
+void render_top(FILE *out, const Understudy__ControlReply *r)
+{
+	size_t i;
+
+	if (r->host)
+		render_host(out, r->host);
+	/* AGE of the last committed epoch; on the backup since when its stream was not heard. */
+	fprintf(out, "\n%-20s %-13s %-8s %9s %9s %9s %9s %8s %11s %5s %10s %7s\n", "NAME", "STATE", "ROLE", "AGE", "PAUSE p50", "p99",
+		"COMMIT", "PAGES/s", "WIRE/s", "HELD", "BYTES", "WINDOW");
+	for (i = 0; i < r->n_guests; i++)
+		top_guest(out, r->guests[i]);
+}
+
 /* ---- JSON ---- */
 
 void render_json_string(FILE *out, const char *text)

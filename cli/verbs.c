@@ -11,6 +11,7 @@ const struct verb verbs[] = {
 	{"untag", verb_untag, "untag NAME", "end protection, leave no trace"},
 	{"list", verb_list, "list", "the tagged guests"},
 	{"status", verb_status, "status [NAME] [--json]", "how they are"},
+	{"top", verb_top, "top [--once]", "how they are, every second"},
 	{"failover", verb_failover, "failover NAME [--force | --peer-is-dead HOST] [--no-wait]",
 	 "run it on the other host"},
 	{"events", verb_events, "events [--follow] [--json]", "what happened"},

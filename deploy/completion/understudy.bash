@@ -46,6 +46,11 @@ _understudy_words() {
 		printf '%s\n' --force --no-wait --peer-is-dead
 		;;
 	events) printf '%s\n' --follow --json ;;
+	top) echo --once ;;
+	pair)
+		[ "$named" ] || printf '%s\n' init join
+		echo --dir
+		;;
 	esac
 }
 
@@ -68,10 +73,14 @@ _understudy() {
 		*) if [ -z "$verb" ]; then verb=${words[i]}; else named=${words[i]}; fi ;;
 		esac
 	done
+	if [[ $verb == pair && ($named == join || $prev == --dir) && $cur != -* ]]; then
+		_filedir
+		return
+	fi
 	if [ -z "$verb" ]; then
 		case $prev in
 		--config | --socket) _filedir ;;
-		*) COMPREPLY=($(compgen -W "tag untag list status failover events check version
+		*) COMPREPLY=($(compgen -W "tag untag list status top failover events check pair version
 			--config --socket --version --help" -- "$cur")) ;;
 		esac
 		return

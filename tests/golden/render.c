@@ -128,6 +128,8 @@ int main(int argc, char **argv)
 		render_status(stdout, &r);
 	else if (!strcmp(what, "list"))
 		render_list(stdout, &r);
+	else if (!strcmp(what, "top"))
+		render_top(stdout, &r);
 	else if (!strcmp(what, "events"))
 		render_event(stdout, &e);
 	else if (!strcmp(what, "events-json"))
