@@ -65,22 +65,21 @@ def judged_move(pair, guest, zone):
     return pages
 
 
-@scenario("same-memory", 900)
+@scenario("same-memory", 600)
 def same_memory(pair):
-    """A copy about to run has the stopped guest's memory, byte for byte: on the way there, back, and home after a power-off."""
+    """A copy about to run has the stopped guest's memory, byte for byte: in a planned move, and in another one behind a power-off."""
     subprocess.run(["make", "-s", "-C", REPO, "pair-tools"], check=True)
     guest = pair.protected("redis1", "a")
     oracle, counter = pair.oracle(guest), pair.counter(guest)
     counter.wait_answers(50)
     pages = judged_move(pair, guest, "a")
     counter.wait_answers(50)
-    judged_move(pair, guest, "b")
-    pair.kill("a")
-    pair.wait_runs("b", guest.name, TAKE_OVER_LIMIT_S)
-    pair.start("a")
-    pair.wait_protected("b", guest.name)
+    pair.kill("b")
+    pair.wait_runs("a", guest.name, TAKE_OVER_LIMIT_S)
+    pair.start("b")
+    pair.wait_protected("a", guest.name)
     counter.wait_answers(50)
-    judged_move(pair, guest, "b")
+    judged_move(pair, guest, "a")
     verdict = oracle.stop()
     counter.stop()
-    return f"{pages} pages, three times equal but for the wall clock, {verdict['answered']} answers, 0 lost"
+    return f"{pages} pages, twice equal but for the wall clock, {verdict['answered']} answers, 0 lost"
