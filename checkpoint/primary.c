@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "checkpoint/primary.h"
 #include "checkpoint/dial.h"
+#include "checkpoint/pace.h"
 #include "checkpoint/engine.h"
 #include "checkpoint/job.h"
 #include "checkpoint/link.h"
@@ -79,6 +80,7 @@ struct primary {
 	uint64_t withheld;		/* committed, and released as soon as there is a right again; 0: nothing */
 
 	struct samples pause, commit;
+	struct pace pace;
 	uint64_t window_started_us, window_epochs, window_pages, window_raw, window_wire;
 	size_t input_bytes;		/* of the open epoch */
 	uint64_t epochs_total, raw_total, wire_total, by_encoding[5], heard_us;
@@ -399,7 +401,7 @@ static void capture(struct primary *p)
 	if (e->flags & EPOCH_FINAL)
 		p->final_number = e->number;
 	else
-		epoch_timer(p, p->policy.epoch_ms * 1000);
+		epoch_timer(p, pace_next(&p->pace, e->pause_us));
 	samples_add(&p->pause, e->pause_us);
 	p->window_epochs++;
 	submit(p, e);
@@ -755,7 +757,7 @@ static int policy_check(const Understudy__WorkerProtect *m)
 {
 	const Understudy__WorkerPolicy *q = m->policy;
 
-	return q && q->epoch_ms && q->window && q->window < EPOCH_BUFFERS_MAX && q->heartbeat_ms &&
+	return q && q->epoch_ms && (!q->epoch_max_ms || (q->pause_pct > 0 && q->pause_pct < 100)) && q->window && q->window < EPOCH_BUFFERS_MAX && q->heartbeat_ms &&
 			       q->timeout_ms > q->heartbeat_ms && m->token && m->term
 		       ? 0
 		       : -EINVAL;
@@ -775,6 +777,7 @@ int primary_start(struct worker *w, const Understudy__WorkerProtect *m)
 	p->guest = w->name;
 	p->policy = *m->policy;
 	p->token = m->token;
+	pace_begin(&p->pace, m->policy->epoch_ms * 1000, m->policy->epoch_max_ms * 1000, m->policy->pause_pct);
 	p->peer_port = (uint16_t)m->peer_port;
 	p->next_number = 1;
 	p->sync_started_us = p->window_started_us = p->heard_us = clock_us();
@@ -837,7 +840,7 @@ int primary_resume(struct primary *p)
 		worker_set_state(p->w, UNDERSTUDY__WORKER_STATE__WORKER_PROTECTED,
 				 "the switchover was called off");
 	if (p->sender)
-		epoch_timer(p, p->policy.epoch_ms * 1000);
+		epoch_timer(p, p->pace.epoch_us);
 	else
 		primary_lost(p, "the stream ended during the switchover");
 	return 0;
@@ -868,6 +871,7 @@ void primary_stats(struct primary *p, Understudy__WorkerStats *s)
 	s->raw_bytes_total = p->raw_total;
 	s->wire_bytes_total = p->wire_total;
 	s->in_flight = (uint32_t)in_flight(p);
+	s->epoch_us = p->pace.epoch_us;
 	s->window = p->policy.window;
 	s->back_pressure = p->capture_due;
 	s->leased = p->right.leased;

@@ -51,7 +51,8 @@ static void uuid_print(FILE *out, const ProtobufCBinaryData *uuid)
 
 static bool epoch_late(const Understudy__GuestStatus *g)
 {
-	uint64_t most_us = EPOCH_LATE_US + 2000ull * g->epoch_ms;
+	uint64_t epoch_us = g->epoch_us > 1000ull * g->epoch_ms ? g->epoch_us : 1000ull * g->epoch_ms;
+	uint64_t most_us = EPOCH_LATE_US + 2 * epoch_us;
 
 	return !strcmp(g->role, "primary") && g->epoch_age_us > most_us;
 }
@@ -178,7 +179,10 @@ void render_status(FILE *out, const Understudy__ControlReply *r)
 		fprintf(out, "\n%s: %s%s\n", g->name, g->state,
 			g->primary_dead ? ", its primary is silent" : "");
 		render_zones(out, g);
-		fprintf(out, "  policy     %s: epochs of %u ms, term %" PRIu64, g->policy, g->epoch_ms, g->term);
+		fprintf(out, "  policy     %s: epochs of %u ms", g->policy, g->epoch_ms);
+		if (g->epoch_us > 1000ull * g->epoch_ms)
+			fprintf(out, " and more, now %.1f", (double)g->epoch_us / 1e3);
+		fprintf(out, ", term %" PRIu64, g->term);
 		if (g->domid)
 			fprintf(out, ", domain %u", g->domid);
 		fputc('\n', out);
@@ -354,6 +358,8 @@ static void json_guest(FILE *out, const Understudy__GuestStatus *g)
 	json_number(out, "held_packets", g->held_packets);
 	json_number(out, "held_bytes", g->held_bytes);
 	json_number(out, "epoch_ms", g->epoch_ms);
+	if (g->epoch_us)
+		json_number(out, "epoch_us", g->epoch_us);
 	json_number(out, "in_flight", g->in_flight);
 	json_number(out, "window", g->window);
 	json_bool(out, "back_pressure", g->back_pressure);

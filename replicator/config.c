@@ -21,6 +21,8 @@ const char *const takeover_name[TAKEOVERS] = {
 static const struct policy policy_standard = {
 	.name = "standard",
 	.epoch_ms = 25,
+	.epoch_max_ms = 200,
+	.pause_pct = 10,
 	.window = 2,
 	.heartbeat_ms = 100,
 	.timeout_ms = 500,
@@ -30,7 +32,7 @@ static const struct policy policy_standard = {
 	.takeover = TAKEOVER_MANUAL,
 };
 
-enum key_type { KEY_NAME, KEY_PATH, KEY_ADDRESS, KEY_NUMBER, KEY_TAKEOVER, KEY_ENDPOINTS, KEY_FENCE };
+enum key_type { KEY_NAME, KEY_PATH, KEY_ADDRESS, KEY_NUMBER, KEY_TAKEOVER, KEY_ENDPOINTS, KEY_FENCE, KEY_EPOCH };
 
 struct key {
 	const char *name;
@@ -99,6 +101,9 @@ static const struct key hooks_keys[] = {
 
 static const struct key policy_keys[] = {
 	{"epoch_ms", KEY_NUMBER, IN_POLICY(epoch_ms), 1, 10000},
+	{"epoch", KEY_EPOCH, IN_POLICY(adaptive), 0, 0},
+	{"epoch_max_ms", KEY_NUMBER, IN_POLICY(epoch_max_ms), 1, 10000},
+	{"pause_pct", KEY_NUMBER, IN_POLICY(pause_pct), 1, 90},
 	{"window", KEY_NUMBER, IN_POLICY(window), 1, 15},
 	{"heartbeat_ms", KEY_NUMBER, IN_POLICY(heartbeat_ms), 10, 60000},
 	{"timeout_ms", KEY_NUMBER, IN_POLICY(timeout_ms), 50, 600000},
@@ -237,13 +242,13 @@ static void set_takeover(struct parse *p, void *at, const char *value)
 		   takeover_name[1], takeover_name[2]);
 }
 
-static void set_fence(struct parse *p, void *at, const char *value)
+static void set_choice(struct parse *p, const struct key *key, void *at, const char *value, const char *no, const char *yes)
 {
-	bool required = !strcmp(value, "required");
+	bool chosen = !strcmp(value, yes);
 
-	if (!required && strcmp(value, "optional"))
-		parse_fail(p, "fence: \"%s\" is neither \"required\" nor \"optional\"", value);
-	*(bool *)at = required;
+	if (!chosen && strcmp(value, no))
+		parse_fail(p, "%s: \"%s\" is neither \"%s\" nor \"%s\"", key->name, value, yes, no);
+	*(bool *)at = chosen;
 }
 
 /* Several, with blanks between them. */
@@ -294,7 +299,9 @@ static void parse_key(struct parse *p, const struct key *keys, void *base, uint6
 	else if (key->type == KEY_TAKEOVER)
 		set_takeover(p, at, value);
 	else if (key->type == KEY_FENCE)
-		set_fence(p, at, value);
+		set_choice(p, key, at, value, "optional", "required");
+	else if (key->type == KEY_EPOCH)
+		set_choice(p, key, at, value, "fixed", "adaptive");
 	else if (key->type == KEY_ENDPOINTS)
 		set_endpoints(p, at, value);
 	else
@@ -399,6 +406,11 @@ static int config_check_policies(const struct config *c, const char *path, char 
 				 "%s: [policy %s]: hold_max_ms %u is less than two times "
 				 "timeout_ms %u",
 				 path, p->name, p->hold_max_ms, p->timeout_ms);
+			return -EINVAL;
+		}
+		if (p->adaptive && p->epoch_max_ms < p->epoch_ms) {
+			snprintf(why, why_len, "%s: [policy %s]: epoch_max_ms %u is less than epoch_ms %u", path, p->name,
+				 p->epoch_max_ms, p->epoch_ms);
 			return -EINVAL;
 		}
 		if (p->fence_required && !c->hook[HOOK_FENCE][0]) {

@@ -177,6 +177,8 @@ static void begin_syncing(struct guest *g)
 	fi_point("D_SYNC");
 	g->problem[0] = '\0';
 	policy.epoch_ms = p->epoch_ms;
+	policy.epoch_max_ms = p->adaptive ? p->epoch_max_ms : 0;
+	policy.pause_pct = p->pause_pct;
 	policy.window = p->window;
 	policy.heartbeat_ms = p->heartbeat_ms;
 	policy.timeout_ms = p->timeout_ms;

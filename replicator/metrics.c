@@ -91,6 +91,7 @@ static bool runs_here(guest_status g)
 GUEST_VALUE(protected_value, true, !strcmp(g->state, "protected") || !strcmp(g->state, "standby"))
 GUEST_VALUE(term_value, true, g->term)
 GUEST_VALUE(epoch_age, runs_here(g), (double)g->epoch_age_us / 1e6)
+GUEST_VALUE(epoch_length, runs_here(g) && g->epoch_us, (double)g->epoch_us / 1e6)
 GUEST_VALUE(epochs_value, runs_here(g), g->epochs_total)
 GUEST_VALUE(raw_value, runs_here(g), g->raw_bytes_total)
 GUEST_VALUE(wire_value, runs_here(g), g->wire_bytes_total)
@@ -137,6 +138,7 @@ static const struct guest_family guest_families[] = {
 	{"understudy_guest_role", "gauge", "The role of this host.", role_samples},
 	{"understudy_guest_term", "gauge", "Grows with every change of the active host.", term_value},
 	{"understudy_guest_epoch_age_seconds", "gauge", "Since the capture of the last committed epoch.", epoch_age},
+	{"understudy_guest_epoch_length_seconds", "gauge", "How long epochs are now.", epoch_length},
 	{"understudy_guest_epochs", "counter", "Committed epochs of this protection.", epochs_value},
 	{"understudy_guest_pause_seconds", "gauge", "How long the guest stood still, of the last second's epochs.", pause_samples},
 	{"understudy_guest_commit_seconds", "gauge", "Capture to acknowledgement, of the last second's epochs.", commit_samples},

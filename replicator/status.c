@@ -78,6 +78,7 @@ static void add_stats(Understudy__GuestStatus *s, const struct worker_view *w)
 	s->raw_bytes_total = m->raw_bytes_total;
 	s->wire_bytes_total = m->wire_bytes_total;
 	s->in_flight = m->in_flight;
+	s->epoch_us = m->epoch_us;
 	s->window = m->window;
 	s->back_pressure = m->back_pressure;
 	s->held_packets = m->held_packets;

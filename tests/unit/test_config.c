@@ -44,7 +44,7 @@ static void test_everything(void **state)
 		      "[policy gold]\nepoch_ms = 10\nwindow = 4\nheartbeat_ms = 20\ntimeout_ms = "
 		      "100\n"
 		      "hold_max_ms = 1000\nnetbuf_mib = 8\ncache_mib = 9\n"
-		      "takeover = automatic-without-witness\nfence = required\n"
+		      "takeover = automatic-without-witness\nfence = required\nepoch = adaptive\nepoch_max_ms = 300\n"
 		      "[tls]\npeer = host-b\nkey = /k\n"
 		      "[hooks]\nfence = /f\non-activate = /up\nlimit_ms = 5000\n"),
 		0);
@@ -52,6 +52,9 @@ static void test_everything(void **state)
 	assert_string_equal(config.tls_key, "/k");
 	assert_string_equal(config.tls_ca, "/etc/understudy/tls/ca.pem");
 	assert_true(config_policy(&config, "gold")->fence_required);
+	assert_true(config_policy(&config, "gold")->adaptive);
+	assert_int_equal(config_policy(&config, "gold")->epoch_max_ms, 300);
+	assert_int_equal(config_policy(&config, "gold")->pause_pct, 10);
 	assert_string_equal(config.hook[HOOK_FENCE], "/f");
 	assert_string_equal(config.hook[HOOK_ACTIVATE], "/up");
 	assert_string_equal(config.hook[HOOK_DEACTIVATE], "");
@@ -102,6 +105,9 @@ static void test_errors(void **state)
 		 "t.conf: [witness]: ttl_ms 1000 is less than three times request_ms 500 and margin_ms 50"},
 		{"[tls]\nca = /ca.pem\n", "t.conf: [tls] needs the peer's name: peer = NAME"},
 		{"[hooks]\nfence = fence\n", "t.conf:2: fence: \"fence\" is not an absolute path"},
+		{"[policy gold]\nepoch = 25\n", "t.conf:2: epoch: \"25\" is neither \"adaptive\" nor \"fixed\""},
+		{"[policy gold]\nepoch = adaptive\nepoch_max_ms = 20\n",
+		 "t.conf: [policy gold]: epoch_max_ms 20 is less than epoch_ms 25"},
 		{"[policy gold]\nfence = yes\n", "t.conf:2: fence: \"yes\" is neither \"required\" nor \"optional\""},
 		{"[policy gold]\nfence = required\n", "t.conf: [policy gold]: fence = required needs a fence in [hooks]"},
 		{"[metrics]\nport = 1\naddress = 10.0.0.1\n", "t.conf: [metrics]: address 10.0.0.1 is not this machine's loopback"},
