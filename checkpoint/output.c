@@ -32,7 +32,7 @@ void output_add(struct buf *blob, const struct output_frame *f)
 	memcpy(at + ENTRY_BYTES, f->data, f->len);
 }
 
-int output_any(const struct buf *blob)
+bool output_any(const struct buf *blob)
 {
 	return blob->len > HEADER_BYTES;
 }

@@ -6,6 +6,7 @@
 #ifndef CHECKPOINT_OUTPUT_H
 #define CHECKPOINT_OUTPUT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,7 +27,7 @@ int output_begin(struct buf *blob, uint64_t released);
 void output_add(struct buf *blob, const struct output_frame *f);
 
 /* Has it any frame? */
-int output_any(const struct buf *blob);
+bool output_any(const struct buf *blob);
 
 /* Tells `fn` of each frame, which is valid during the call. 0; -EINVAL: the blob is damaged, some may have been told. */
 int output_read(const void *blob, size_t len, uint64_t *released, void (*fn)(void *arg, const struct output_frame *f), void *arg);

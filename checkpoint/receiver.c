@@ -336,7 +336,7 @@ static int acknowledge(struct receiver *r)
 	if (!at)
 		return -ENOMEM;
 	record_ack_put(at, &(struct record_ack){r->config.term, promise_us});
-	r->promised_us = clock_us() + promise_us + promise_us * r->config.drift_ppm / 1000000 + 1;	/* R-drift */
+	r->promised_us = clock_us() + promise_us + clock_drift_us(promise_us, r->config.drift_ppm);
 	return flush(r);
 }
 

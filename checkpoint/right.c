@@ -4,8 +4,6 @@
 
 #include <errno.h>
 
-enum { PPM = 1000000 };
-
 static uint64_t until_us(const struct right *r)
 {
 	return r->lease_us > r->promise_us ? r->lease_us : r->promise_us;
@@ -87,7 +85,7 @@ void right_lease(struct right *r, uint64_t until)
 
 void right_promise(struct right *r, uint64_t promise_us)
 {
-	uint64_t less = promise_us * r->drift_ppm / PPM + 1 + r->margin_us;
+	uint64_t less = clock_drift_us(promise_us, r->drift_ppm) + r->margin_us;
 	uint64_t until = promise_us > less ? clock_us() + promise_us - less : 0;
 
 	if (until > r->promise_us)

@@ -22,4 +22,10 @@ static inline uint64_t clock_wall_us(void)
 	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
+/* By how much a clock that is wrong by ppm millionths at most may misjudge a length of time; never less (R-drift of tests/model). */
+static inline uint64_t clock_drift_us(uint64_t length_us, uint32_t ppm)
+{
+	return length_us * ppm / 1000000 + 1;
+}
+
 #endif

@@ -193,7 +193,8 @@ void guest_tell_failed(struct guest *g, const char *cause);
 
 /* In STANDBY, at every tick. */
 void guest_judge(struct guest *g, uint64_t now);
-void guest_accept_invitation(struct guest *g, uint64_t now);
+/* The primary invited a claim, or the record is ours already: as far as that has come. */
+void guest_follow_claim(struct guest *g, uint64_t now);
 
 /* Runs `verb` of understudy-shell for the guest's domain; `done` gets the guest unless its state
  * has changed. */

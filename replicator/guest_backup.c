@@ -845,7 +845,7 @@ static void peer_activate(struct guest *g, const Understudy__PeerActivate *m)
 		if (keeper_decides(g)) {
 			g->invited = true;
 			g->invited_until_us = clock_us() + INVITED_MAX_MS * 1000ull;
-			guest_accept_invitation(g, clock_us());
+			guest_follow_claim(g, clock_us());
 			return;
 		}
 		guest_take_over(g, "switchover", true);

@@ -11,7 +11,7 @@
 #include <inttypes.h>
 
 /* The primary stands still and waits. It hears that this was not done only if the record cannot become ours any more. */
-void guest_accept_invitation(struct guest *g, uint64_t now)
+void guest_follow_claim(struct guest *g, uint64_t now)
 {
 	enum claim_state claim = keeper_claim(g, g->invited);
 
@@ -38,7 +38,7 @@ void guest_judge(struct guest *g, uint64_t now)
 	bool gone;
 
 	if (g->invited || keeper_owned(g)) {
-		guest_accept_invitation(g, now);
+		guest_follow_claim(g, now);
 		return;
 	}
 	/* What was read lately is answer enough, for four system calls less at every tick. */

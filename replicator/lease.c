@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "replicator/lease.h"
+#include "common/clock.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { RENEWALS_PER_TTL = 3, PPM = 1000000 };
+enum { RENEWALS_PER_TTL = 3 };
 
 uint64_t lease_least(const struct lease_limits *l, uint64_t length_us)
 {
-	uint64_t less = length_us * l->drift_ppm / PPM + 1 + l->margin_us;
+	uint64_t less = clock_drift_us(length_us, l->drift_ppm) + l->margin_us;
 
 	return length_us > less ? length_us - less : 0;
 }
 
 uint64_t lease_most(const struct lease_limits *l, uint64_t length_us)
 {
-	return length_us + length_us * l->drift_ppm / PPM + 1;
+	return length_us + clock_drift_us(length_us, l->drift_ppm);
 }
 
 static struct witness_record record_of(const uint8_t host[16], const char *name, const struct lease_limits *l,
