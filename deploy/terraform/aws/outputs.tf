@@ -28,6 +28,11 @@ output "check_command" {
   value       = { for side, address in local.address : side => "ssh admin@${address} 'sudo boot-xen status; sudo understudy check'" }
 }
 
+output "aws_routes" {
+  description = "What /etc/understudy/aws-routes says on both hosts: see deploy/hooks/aws-route."
+  value       = join("", [for route in values(local.routes) : "${route.guest} ${route.table} ${var.guest_addresses[route.guest]}/32\n"])
+}
+
 output "move_address_commands" {
   description = "What moves each guest's address to a host, by side: one command for each route table and guest."
   value = {
