@@ -25,6 +25,8 @@ int verb_untag(struct cli *cli, int argc, char **argv);
 int verb_list(struct cli *cli, int argc, char **argv);
 int verb_status(struct cli *cli, int argc, char **argv);
 int verb_failover(struct cli *cli, int argc, char **argv);
+int verb_switchover(struct cli *cli, int argc, char **argv);
+int verb_failback(struct cli *cli, int argc, char **argv);
 int verb_events(struct cli *cli, int argc, char **argv);
 int verb_check(struct cli *cli, int argc, char **argv);
 int verb_pair(struct cli *cli, int argc, char **argv);
@@ -59,6 +61,10 @@ Understudy__ControlReply *client_ask(struct cli *cli, const Understudy__ControlR
 Understudy__ControlReply *client_status(struct cli *cli, const char *name, int *code);
 
 int code_to_exit(Understudy__ControlCode code);
+
+/* Moves it out of the host that runs it; `force`: here, without asking anybody. Waits for the outcome if told to. What to exit with, after saying how it
+ * went. */
+int move_guest(struct cli *cli, const Understudy__GuestStatus *g, bool force, bool wait);
 
 /* ---- render.c: text and JSON from replies; no I/O but to `out` ---- */
 

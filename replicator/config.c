@@ -111,6 +111,7 @@ static const struct key policy_keys[] = {
 	{"netbuf_mib", KEY_NUMBER, IN_POLICY(netbuf_mib), 1, 65536},
 	{"cache_mib", KEY_NUMBER, IN_POLICY(cache_mib), 1, 65536},
 	{"takeover", KEY_TAKEOVER, IN_POLICY(takeover), 0, 0},
+	{"home", KEY_NAME, IN_POLICY(home), 0, 0},
 	{"fence", KEY_FENCE, IN_POLICY(fence_required), 0, 0},
 	{0},
 };

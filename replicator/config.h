@@ -29,6 +29,7 @@ struct policy {
 	uint32_t heartbeat_ms, timeout_ms, hold_max_ms;
 	uint32_t netbuf_mib, cache_mib;
 	enum takeover takeover;
+	char home[CONFIG_NAME_MAX]; /* zone; empty: none */
 	bool fence_required; /* no takeover unless the fence hook has succeeded */
 	uint64_t set; /* which keys were given */
 };

@@ -125,6 +125,7 @@ Understudy__GuestStatus *status_guest(struct guest *g)
 	s->problem = g->problem;
 	s->epoch = g->tag.epoch;
 	s->window = guest_policy(g)->window;
+	s->home = (char *)guest_policy(g)->home;
 	s->epoch_ms = guest_policy(g)->epoch_ms;
 	s->sync_pages_sent = g->sync_sent;
 	s->sync_pages_total = g->sync_total;

@@ -36,6 +36,14 @@ _understudy_words() {
 		fi
 		echo --no-wait
 		;;
+	switchover)
+		[ "$named" ] || _understudy_tagged "$@"
+		echo --no-wait
+		;;
+	failback)
+		[ "$named" ] || _understudy_tagged "$@"
+		echo --all
+		;;
 	untag) [ "$named" ] || _understudy_tagged "$@" ;;
 	status)
 		[ "$named" ] || _understudy_tagged "$@"
@@ -80,7 +88,7 @@ _understudy() {
 	if [ -z "$verb" ]; then
 		case $prev in
 		--config | --socket) _filedir ;;
-		*) COMPREPLY=($(compgen -W "tag untag list status top failover events check pair version
+		*) COMPREPLY=($(compgen -W "tag untag list status top switchover failback failover events check pair version
 			--config --socket --version --help" -- "$cur")) ;;
 		esac
 		return

@@ -44,7 +44,7 @@ static void test_everything(void **state)
 		      "[policy gold]\nepoch_ms = 10\nwindow = 4\nheartbeat_ms = 20\ntimeout_ms = "
 		      "100\n"
 		      "hold_max_ms = 1000\nnetbuf_mib = 8\ncache_mib = 9\n"
-		      "takeover = automatic-without-witness\nfence = required\nepoch = adaptive\nepoch_max_ms = 300\n"
+		      "home = b\ntakeover = automatic-without-witness\nfence = required\nepoch = adaptive\nepoch_max_ms = 300\n"
 		      "[tls]\npeer = host-b\nkey = /k\n"
 		      "[hooks]\nfence = /f\non-activate = /up\nlimit_ms = 5000\n"),
 		0);
@@ -52,6 +52,7 @@ static void test_everything(void **state)
 	assert_string_equal(config.tls_key, "/k");
 	assert_string_equal(config.tls_ca, "/etc/understudy/tls/ca.pem");
 	assert_true(config_policy(&config, "gold")->fence_required);
+	assert_string_equal(config_policy(&config, "gold")->home, "b");
 	assert_true(config_policy(&config, "gold")->adaptive);
 	assert_int_equal(config_policy(&config, "gold")->epoch_max_ms, 300);
 	assert_int_equal(config_policy(&config, "gold")->pause_pct, 10);
