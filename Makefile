@@ -38,7 +38,7 @@ BINARIES := $(if $(filter checkpoint/%,$(PROGRAMS)),$(WORKER)) $(if $(filter rep
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: bench-programs pair-tools check check-fast model demo all man unit fuzz tidy clean install deb hypervisor help
+.PHONY: bench-programs pair-tools check check-fast model torture demo all man unit fuzz tidy clean install deb hypervisor help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -138,6 +138,9 @@ hypervisor:	## build our Xen and xenstored (.deb in build/hypervisor)
 
 check:	## all tests, the pair included; installs what is missing
 	$(Q)tests/check
+
+torture:	## a fault campaign on a local pair: TORTURE_ARGS="--runs 20 --seed 7", see tests/pair/torture
+	$(Q)tests/pair/torture $(TORTURE_ARGS)
 
 model:	## check the model of lease and activation, and that each mutation of it is caught
 	$(Q)tests/model/run

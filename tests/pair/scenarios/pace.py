@@ -13,6 +13,7 @@ epoch_ms = {SHORTEST_MS}
 epoch_max_ms = {LONGEST_MS}
 pause_pct = {PAUSE_PCT}
 timeout_ms = 3000
+hold_max_ms = 10000
 takeover = manual
 """
 DIRTY_PORT = 7001
@@ -53,7 +54,8 @@ def adaptive(pair):
         pair.wait_protected("a", guest.name)
         seen = []
         for rate in (0, BUSY, 0):
-            wait_for(f"the guest takes a rate of {rate}", 30, lambda rate=rate: pair.guest_line(guest, DIRTY_PORT, f"rate {rate}") == "ok")
+            wait_for(f"the guest takes a rate of {rate}", 30,
+                     lambda rate=rate: pair.guest_line(guest, DIRTY_PORT, f"rate {rate}") == "ok")
             time.sleep(SETTLE_S)
             seen.append(sample(pair, guest))
             pair.say(f"{rate} pages/s: epochs of {told(*seen[-1])}")

@@ -28,6 +28,11 @@ GROWTH_KIB = 1024
 def start_witness(pair):
     """etcd in zone c, empty."""
     pair.ssh("c", f"pkill -x -CONT etcd; pkill -9 -x etcd; rm -rf {ETCD_PATH}; mkdir {ETCD_PATH}")
+    run_witness(pair)
+
+
+def run_witness(pair):
+    """etcd with the data it has."""
     pair.ssh("c", f"cd {ETCD_PATH}; setsid etcd --name c --data-dir {ETCD_PATH}/data --listen-client-urls {ETCD} "
                   f"--advertise-client-urls {ETCD} --log-level warn > {ETCD_PATH}/log 2>&1 < /dev/null &")
     wait_for("etcd answers", ETCD_LIMIT_S, lambda: pair.try_ssh("a", (
