@@ -20,6 +20,7 @@ DIRTY_PORT = 7001
 BUSY = 3000                 # pages a second
 SETTLE_S = 8
 SAMPLES = 6
+GROWTH = 1.3
 TOLERANCE = 0.5             # of the share: single seconds' medians, emulated
 
 
@@ -44,7 +45,7 @@ def told(length, pause, share):
 
 @scenario("adaptive", 420)
 def adaptive(pair):
-    """Epochs grow with the load until pauses take their share of the guest's time, and shrink again behind it."""
+    """Epochs shrink when the load ends and grow with it until pauses take their share of the guest's time."""
     pair.clean()
     for zone in "ab":
         pair.configure(zone, config=CONFIG + POLICY)
@@ -53,15 +54,15 @@ def adaptive(pair):
         pair.tag("a", guest.name, "adaptive")
         pair.wait_protected("a", guest.name)
         seen = []
-        for rate in (0, BUSY, 0):
+        for rate in (BUSY, 0, BUSY):
             wait_for(f"the guest takes a rate of {rate}", 30,
                      lambda rate=rate: pair.guest_line(guest, DIRTY_PORT, f"rate {rate}") == "ok")
             time.sleep(SETTLE_S)
             seen.append(sample(pair, guest))
             pair.say(f"{rate} pages/s: epochs of {told(*seen[-1])}")
-        quiet, busy, again = seen
-        require(busy[0] > 1.3 * quiet[0], f"epochs do not grow: {told(*quiet)}, then {told(*busy)}")
-        require(again[0] < (quiet[0] + busy[0]) / 2, f"epochs do not shrink: {told(*busy)}, then {told(*again)}")
+        busy, quiet, again = seen
+        require(busy[0] > GROWTH * quiet[0], f"epochs do not shrink: {told(*busy)}, then {told(*quiet)}")
+        require(again[0] > GROWTH * quiet[0], f"epochs do not grow: {told(*quiet)}, then {told(*again)}")
         for length, pause, share in seen:
             bound = length <= SHORTEST_MS * 1.05 or length >= LONGEST_MS * 0.95
             require(bound or abs(share - PAUSE_PCT) <= TOLERANCE * PAUSE_PCT, f"the share is missed: {told(length, pause, share)}")
