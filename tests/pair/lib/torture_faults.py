@@ -8,13 +8,16 @@ import re
 import signal
 import time
 
+from pairlib import wait_for
+
 ALL = {}
 
 WITNESS = "10.77.0.3"
 LONGEST_S = 8               # of what is held, stopped or cut: beyond every time-out and lease of the policy
 BAD_LINK_S = 10
 BAD_LINKS = {"loss": "loss 5%", "delay": "delay 50ms 30ms", "reordering": "delay 10ms reorder 25% 50%", "duplicates": "duplicate 5%"}
-OUT_OF_MEMORY_LIMIT_S = 60
+OUT_OF_MEMORY_S = 20
+WORKER_LIMIT_S = 30
 FILLER = "/var/lib/understudy/filler"
 
 
@@ -90,9 +93,10 @@ def host_stopped(c, rng):
 
 @fault
 def out_of_memory(c, rng):
-    """A process of dom0 takes all of it; the kernel chooses who dies."""
+    """A process of dom0 takes all of it; the kernel chooses who dies, if it comes to that in time."""
     zone = either(c, rng)
-    c.pair.try_ssh(zone, "python3 -c 'x = []\nwhile True: x.append(b\"x\" * (1 << 22))'", limit=OUT_OF_MEMORY_LIMIT_S)
+    c.pair.try_ssh(zone, f"timeout -s KILL {OUT_OF_MEMORY_S} python3 -c 'x = []\nwhile True: x.append(b\"x\" * (1 << 22))'",
+                   limit=3 * OUT_OF_MEMORY_S + 60)
     c.pair.wait_daemon(zone)
     return f"dom0 of {told(c, zone)} out of memory"
 
@@ -140,17 +144,22 @@ def daemon_stopped(c, rng):
     return said
 
 
+def worker(c, zone):
+    """Its process; in the middle of a move there is none for a moment."""
+    return wait_for("a worker to harm", WORKER_LIMIT_S, lambda: c.pair.worker_pid(zone, c.guest.name))
+
+
 @fault
 def worker_killed(c, rng):
     zone = either(c, rng)
-    c.pair.ssh(zone, f"kill -9 {c.pair.worker_pid(zone, c.guest.name)}")
+    c.pair.ssh(zone, f"kill -9 {worker(c, zone)}")
     return f"the worker of {told(c, zone)} killed"
 
 
 @fault
 def worker_stopped(c, rng):
     zone = either(c, rng)
-    return stopped(c, zone, c.pair.worker_pid(zone, c.guest.name), "the worker", rng)
+    return stopped(c, zone, worker(c, zone), "the worker", rng)
 
 
 # Links
