@@ -34,6 +34,12 @@ struct backup {
 	struct worker *w;
 	bool mapped, shaped, current;
 	struct receiver *receiver;
+	uint64_t token; /* of its stream */
+	/* Further connections that came before the first. */
+	struct early {
+		uint64_t token;
+		int fd;	/* 0: none */
+	} early[STREAM_LANES_MAX];
 	struct event *read_event, *tick_event, *settle_event;
 	struct part_memory memory;
 	/* Pages that must not be written before activation, and the latest of each blob. */
@@ -282,7 +288,8 @@ static void stream_close(struct backup *b, const char *cause)
 {
 	if (!b->receiver)
 		return;
-	event_free(b->read_event);
+	if (b->read_event)
+		event_free(b->read_event);
 	event_del(b->tick_event);
 	b->read_event = NULL;
 	b->promised_us = promised_until_us(b);
@@ -307,6 +314,24 @@ static void note_current(struct backup *b)
 	}
 }
 
+static void stream_readable(evutil_socket_t fd, short what, void *arg);
+
+/* The connection whose turn it is; none while that is yet to come. */
+static int watch(struct backup *b)
+{
+	int fd = receiver_fd(b->receiver);
+
+	if (b->read_event && event_get_fd(b->read_event) == fd)
+		return 0;
+	if (b->read_event)
+		event_free(b->read_event);
+	b->read_event = NULL;
+	if (fd < 0)
+		return 0;
+	b->read_event = event_new(b->w->base, fd, EV_READ | EV_PERSIST, stream_readable, b);
+	return b->read_event && !event_add(b->read_event, NULL) ? 0 : -ENOMEM;
+}
+
 static void stream_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct backup *b = arg;
@@ -315,7 +340,9 @@ static void stream_readable(evutil_socket_t fd, short what, void *arg)
 	for (turns = 0; rc == 1 && turns < READ_TURNS_MAX; turns++)
 		rc = receiver_read(b->receiver);
 	note_current(b);
-	if (rc == 1)
+	if (rc >= 0 && watch(b))
+		rc = -ENOMEM;
+	if (rc == 1 && b->read_event)
 		event_active(b->read_event, EV_READ, 0);
 	if (rc < 0) {
 		stream_close(b, strerror(-rc));
@@ -353,6 +380,39 @@ static int capture_file(struct backup *b, uint64_t term)
 	return fd;
 }
 
+/* A further connection of the stream: of the present one, or of one whose first is yet to come. */
+static int add_lane(struct backup *b, const Understudy__WorkerStream *s, int fd)
+{
+	struct early *early = s->lane < STREAM_LANES_MAX ? &b->early[s->lane] : NULL;
+	int rc;
+
+	if (b->receiver && b->token == s->token) {
+		rc = receiver_add_lane(b->receiver, s->lane, fd);
+		if (!rc)
+			return watch(b);
+	} else if (early) {
+		if (early->fd)
+			close(early->fd);
+		*early = (struct early){s->token, fd};
+		return 0;
+	} else {
+		rc = -EINVAL;
+	}
+	close(fd);
+	return rc;
+}
+
+static void take_early(struct backup *b)
+{
+	for (unsigned int i = 0; i < STREAM_LANES_MAX; i++) {
+		struct early early = b->early[i];
+
+		b->early[i] = (struct early){0};
+		if (early.fd && (!b->receiver || early.token != b->token || receiver_add_lane(b->receiver, i, early.fd)))
+			close(early.fd);
+	}
+}
+
 int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 {
 	struct receiver_config c = {
@@ -372,7 +432,9 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 
 	if (fd < 0)
 		return -EBADF;
-	rc = !b->mapped ? -EAGAIN : !s->token ? -EINVAL : channel_open(&c.channel, s->tls, false, b->w->name);
+	if (s->lane)
+		return add_lane(b, s, fd);
+	rc = !b->mapped ? -EAGAIN : !s->token ? -EINVAL : lanes_open(&c.lanes, s->further + 1, s->tls, false, b->w->name);
 	if (rc) {
 		close(fd);
 		return rc;
@@ -392,15 +454,15 @@ int backup_stream(struct backup *b, const Understudy__WorkerStream *s, int fd)
 
 	memcpy(c.uuid, b->w->info.uuid, sizeof(c.uuid));
 	c.capture_fd = capture_file(b, s->term);
-	channel_attach(&c.channel, fd);
+	lanes_attach(&c.lanes, 0, fd);
+	b->token = s->token;
 	rc = receiver_new(&c, &receiver_ops, b, &b->receiver);
 	if (rc) {
 		b->receiver = NULL;
 		return rc;
 	}
-	b->read_event = event_new(b->w->base, receiver_fd(b->receiver), EV_READ | EV_PERSIST,
-				  stream_readable, b);
-	if (!b->read_event || event_add(b->read_event, NULL) || event_add(b->tick_event, &tick))
+	take_early(b);
+	if (watch(b) || event_add(b->tick_event, &tick))
 		return -ENOMEM;
 	tell_state(b, "");
 	return 0;
@@ -626,6 +688,7 @@ void backup_free(struct backup *b)
 	if (!b)
 		return;
 	stream_close(b, "the worker ends");
+	take_early(b); /* closed: there is no stream any more */
 	if (b->tick_event)
 		event_free(b->tick_event);
 	if (b->settle_event)

@@ -52,7 +52,7 @@ struct primary {
 	uint64_t token;
 	bool preparing, dropping;	/* the job thread runs; drop as soon as it is back */
 	char drop_cause[160];
-	struct channel channel; /* until the sender has it */
+	struct lanes lanes; /* until the sender has them */
 
 	struct engine engine;
 	struct part_memory memory;
@@ -133,7 +133,7 @@ void primary_free(struct primary *p)
 		event_free(p->epoch_event);
 	if (p->hold_event)
 		event_free(p->hold_event);
-	channel_close(&p->channel);
+	lanes_close(&p->lanes);
 	part_verify_free(p->verify);
 	if (p->w->primary == p)
 		p->w->primary = NULL;
@@ -675,7 +675,7 @@ static int participants(struct primary *p)
 static int sender_begin(struct primary *p)
 {
 	struct sender_config c = {
-		.channel = p->channel,
+		.lanes = p->lanes,
 		.guest = p->guest,
 		.term = p->w->term,
 		.token = p->token,
@@ -687,7 +687,7 @@ static int sender_begin(struct primary *p)
 	int rc;
 
 	memcpy(c.uuid, p->w->info.uuid, sizeof(c.uuid));
-	p->channel = (struct channel){.fd = -1};
+	p->lanes = (struct lanes){0};
 	rc = sender_new(&c, &p->sender);
 	if (rc)
 		return rc;
@@ -718,12 +718,15 @@ static int prepare_work(void *arg)
 	rc = part_memory_prepare(&p->memory);
 	if (rc)
 		return rc;
-	rc = dial(p->peer_address, p->peer_port, DIAL_TIMEOUT_MS);
-	if (rc < 0) {
-		domain_unmap(p->memory.domain);
-		return rc;
+	for (unsigned int i = 0; i < p->lanes.nr; i++) {
+		int fd = dial(p->peer_address, p->peer_port, DIAL_TIMEOUT_MS);
+
+		if (fd < 0) {
+			domain_unmap(p->memory.domain);
+			return fd;
+		}
+		lanes_attach(&p->lanes, i, fd);
 	}
-	channel_attach(&p->channel, rc);
 	return 0;
 }
 
@@ -758,6 +761,7 @@ static int policy_check(const Understudy__WorkerProtect *m)
 	const Understudy__WorkerPolicy *q = m->policy;
 
 	return q && q->epoch_ms && (!q->epoch_max_ms || (q->pause_pct > 0 && q->pause_pct < 100)) && q->window && q->window < EPOCH_BUFFERS_MAX && q->heartbeat_ms &&
+			       q->streams <= STREAM_LANES_MAX &&
 			       q->timeout_ms > q->heartbeat_ms && m->token && m->term
 		       ? 0
 		       : -EINVAL;
@@ -789,7 +793,7 @@ int primary_start(struct worker *w, const Understudy__WorkerProtect *m)
 	snprintf(p->peer_address, sizeof(p->peer_address), "%s", m->peer_address);
 	p->epoch_event = evtimer_new(w->base, epoch_due, p);
 	p->hold_event = evtimer_new(w->base, hold_expired, p);
-	rc = channel_open(&p->channel, m->tls, true, w->name);
+	rc = lanes_open(&p->lanes, m->policy->streams ?: 1, m->tls, true, w->name);
 	if (!rc)
 		rc = p->epoch_event && p->hold_event ? right_begin(&p->right, w->base, &right_ops, p) : -ENOMEM;
 	if (!rc)

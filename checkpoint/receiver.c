@@ -69,14 +69,14 @@ static size_t in_len(const struct receiver *r)
 static int flush(struct receiver *r)
 {
 	while (r->out_start < r->out.len) {
-		ssize_t n = channel_send(&r->config.channel, r->out.data + r->out_start, r->out.len - r->out_start);
+		ssize_t n = channel_send(lanes_back(&r->config.lanes), r->out.data + r->out_start, r->out.len - r->out_start);
 
 		if (n == -EAGAIN)
 			return r->out.len - r->out_start > RECEIVER_OUT_BYTES ? -ENOBUFS : 0;
 		if (n < 0) {
 			if (!r->mute)
 				log_warn(r->guest, "epoch %llu: send: %s", (unsigned long long)r->last,
-					 channel_strerror(&r->config.channel, (int)n));
+					 channel_strerror(lanes_back(&r->config.lanes), (int)n));
 			r->mute = true;
 			break;
 		}
@@ -148,6 +148,9 @@ static int take_hello(struct receiver *r, const uint8_t *at)
 		return violation(r, "not a hello of this protocol");
 	if (hello.token != r->config.token)
 		return end_stream(r, -EACCES, GOODBYE_PROTOCOL, "wrong token");
+	/* What the daemon was told in the clear, and has set up here. */
+	if (hello.version == STREAM_VERSION && (hello.lane || hello.further + 1u != r->config.lanes.nr))
+		return violation(r, "not as many connections as were announced");
 	if (hello.version != STREAM_VERSION)
 		status = STREAM_BAD_VERSION;
 	else if (memcmp(hello.uuid, r->config.uuid, sizeof(hello.uuid)))
@@ -580,11 +583,11 @@ static ssize_t receive(struct receiver *r)
 
 	if (in_expect(r, in_len(r) + RECEIVER_TAIL_BYTES))
 		return -ENOMEM;
-	n = channel_receive(&r->config.channel, r->in.data + r->in.len, r->in.size - r->in.len);
+	n = lanes_receive(&r->config.lanes, r->in.data + r->in.len, r->in.size - r->in.len);
 	if (n == -EAGAIN)
 		return 0;
 	if (n < 0) {
-		log_warn(r->guest, "epoch %llu: receive: %s", (unsigned long long)r->last, channel_strerror(&r->config.channel, (int)n));
+		log_warn(r->guest, "epoch %llu: receive: %s", (unsigned long long)r->last, lanes_strerror(&r->config.lanes, (int)n));
 		return n;
 	}
 	if (!n) {
@@ -651,16 +654,37 @@ int receiver_tick(struct receiver *r)
 	return rc;
 }
 
+static int expect_lane(struct receiver *r, unsigned int lane)
+{
+	struct stream_hello hello = {.version = STREAM_VERSION, .term = r->config.term, .token = r->config.token};
+
+	memcpy(hello.uuid, r->config.uuid, sizeof(hello.uuid));
+	return lanes_expect(&r->config.lanes, lane, &hello);
+}
+
+int receiver_add_lane(struct receiver *r, unsigned int lane, int fd)
+{
+	int rc = lanes_attach(&r->config.lanes, lane, fd);
+
+	if (rc)
+		return rc;
+	rc = expect_lane(r, lane);
+	/* The socket is the stream's by now. */
+	if (rc && !r->over)
+		r->over = rc;
+	return 0;
+}
+
 int receiver_new(const struct receiver_config *config, const struct receiver_ops *ops, void *arg,
 		 struct receiver **out)
 {
 	struct receiver *r = calloc(1, sizeof(*r));
 	size_t pages = config->staged_pages_max;
-	struct channel channel = config->channel;
+	struct lanes lanes = config->lanes;
 	int rc;
 
 	if (!r) {
-		channel_close(&channel);
+		lanes_close(&lanes);
 		if (config->capture_fd >= 0)
 			close(config->capture_fd);
 		return -ENOMEM;
@@ -675,7 +699,7 @@ int receiver_new(const struct receiver_config *config, const struct receiver_ops
 	r->staged = calloc(config->gfn_limit ? config->gfn_limit : 1, sizeof(*r->staged));
 	rc = pages >= UINT32_MAX || config->gfn_limit > RECORD_GFN_LIMIT ? -EINVAL : 0;
 	if (!rc)
-		rc = channel_skip_announced(&r->config.channel, STREAM_HELLO_SIZE);
+		rc = expect_lane(r, 0);
 	if (!rc && (!r->guest || !r->staged))
 		rc = -ENOMEM;
 	if (!rc)
@@ -697,7 +721,7 @@ void receiver_free(struct receiver *r)
 {
 	if (!r)
 		return;
-	channel_close(&r->config.channel);
+	lanes_close(&r->config.lanes);
 	if (r->config.capture_fd >= 0)
 		close(r->config.capture_fd);
 	epoch_free(r->epoch);
@@ -711,7 +735,7 @@ void receiver_free(struct receiver *r)
 
 int receiver_fd(const struct receiver *r)
 {
-	return r->config.channel.fd;
+	return lanes_fd(&r->config.lanes);
 }
 
 uint64_t receiver_committed(const struct receiver *r)

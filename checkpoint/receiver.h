@@ -6,8 +6,8 @@
 #ifndef CHECKPOINT_RECEIVER_H
 #define CHECKPOINT_RECEIVER_H
 
-#include "checkpoint/channel.h"
 #include "checkpoint/epoch.h"
+#include "checkpoint/lanes.h"
 #include "checkpoint/record.h"
 
 struct receiver;
@@ -31,7 +31,7 @@ struct receiver_ops {
 };
 
 struct receiver_config {
-	struct channel channel;		/* connected; owned by the receiver, closed if receiver_new() fails */
+	struct lanes lanes;		/* lane 0 connected; owned by the receiver, closed if receiver_new() fails */
 	const char *guest;
 	uint8_t uuid[16];
 	uint64_t term, token;
@@ -46,6 +46,10 @@ int receiver_new(const struct receiver_config *config, const struct receiver_ops
 		 struct receiver **out);
 void receiver_free(struct receiver *r);
 
+/* A further connection of the stream, of which lane 0 was told by receiver_new(). 0; or -errno: the socket remains the caller's. */
+int receiver_add_lane(struct receiver *r, unsigned int lane, int fd);
+
+/* Whose input is awaited. With several lanes it changes with every call of receiver_read(); -1: a lane that is not there yet. */
 int receiver_fd(const struct receiver *r);
 
 /* Reads and processes what is there, at most one epoch's worth and some MiB, then returns. 0; 1: more may be there, call again

@@ -10,7 +10,7 @@
 
 /* Wire layouts. Members are bytes, so that nothing is aligned or reordered behind our back. */
 struct wire_hello {
-	uint8_t magic[8], token[8], version[2], zero[2], features[4], uuid[16], term[8], zero2[8];
+	uint8_t magic[8], token[8], version[2], lane[2], features[4], uuid[16], term[8], further[2], zero[2], zero2[4];
 };
 struct wire_answer {
 	uint8_t magic[8], version[2], status[2], features[4], term[8], zero[8];
@@ -135,6 +135,8 @@ void stream_hello_put(uint8_t at[STREAM_HELLO_SIZE], const struct stream_hello *
 	wire_put32(w->features, h->features);
 	memcpy(w->uuid, h->uuid, sizeof(w->uuid));
 	wire_put64(w->term, h->term);
+	wire_put16(w->lane, h->lane);
+	wire_put16(w->further, h->further);
 }
 
 int stream_hello_get(const uint8_t at[STREAM_HELLO_SIZE], struct stream_hello *h)
@@ -148,11 +150,13 @@ int stream_hello_get(const uint8_t at[STREAM_HELLO_SIZE], struct stream_hello *h
 		.features = wire_get32(w->features),
 		.term = wire_get64(w->term),
 		.token = wire_get64(w->token),
+		.lane = wire_get16(w->lane),
+		.further = wire_get16(w->further),
 	};
 	memcpy(h->uuid, w->uuid, sizeof(h->uuid));
-	if (h->version == STREAM_VERSION && (wire_get16(w->zero) || wire_get64(w->zero2)))
-		return -EINVAL;
-	return 0;
+	if (h->version != STREAM_VERSION)
+		return 0;
+	return wire_get16(w->zero) || wire_get32(w->zero2) || h->further >= STREAM_LANES_MAX || h->lane > h->further ? -EINVAL : 0;
 }
 
 void stream_answer_put(uint8_t at[STREAM_ANSWER_SIZE], const struct stream_answer *a)

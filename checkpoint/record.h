@@ -17,6 +17,7 @@ enum {
 	STREAM_FEATURE_DISKS = 1 << 0,	/* CHANGE records and the disks blob */
 	STREAM_FEATURE_FRAMES = 1 << 1,	/* INPUT records and the output blob */
 	STREAM_FEATURES = STREAM_FEATURE_DISKS | STREAM_FEATURE_FRAMES,
+	STREAM_LANES_MAX = 8,
 	STREAM_HELLO_SIZE = 56,
 	STREAM_ANSWER_SIZE = 32,
 
@@ -29,12 +30,13 @@ enum {
 
 #define RECORD_GFN_LIMIT (UINT64_C(1) << 32)	/* what a page entry can name */
 
-/* Hello: primary to backup, first on the connection. */
+/* Hello: primary to backup, first on each connection. */
 struct stream_hello {
 	uint16_t version;
 	uint32_t features;		/* offered */
 	uint8_t uuid[16];
 	uint64_t term, token;
+	uint16_t lane, further;		/* which connection of the stream this is; how many there are beside the first */
 };
 
 enum stream_status {

@@ -63,13 +63,13 @@ static int hear(struct sender *s);
 static int flush(struct sender *s)
 {
 	while (sender_pending_bytes(s)) {
-		ssize_t n = channel_send(&s->config.channel, s->out.data + s->out_start, sender_pending_bytes(s));
+		ssize_t n = lanes_send(&s->config.lanes, s->out.data + s->out_start, sender_pending_bytes(s));
 
 		if (n == -EAGAIN)
 			return 0;
 		if (n < 0) {
 			hear(s); /* a goodbye says more than a broken pipe */
-			return sender_over(s, (int)n, "send: %s", channel_strerror(&s->config.channel, (int)n));
+			return sender_over(s, (int)n, "send: %s", lanes_strerror(&s->config.lanes, (int)n));
 		}
 		s->out_start += (size_t)n;
 		s->wrote_us = s->now_us;
@@ -264,13 +264,13 @@ static int take_all(struct sender *s)
 static int hear(struct sender *s)
 {
 	for (;;) {
-		ssize_t n = channel_receive(&s->config.channel, s->in + s->in_len, sizeof(s->in) - s->in_len);
+		ssize_t n = channel_receive(lanes_back(&s->config.lanes), s->in + s->in_len, sizeof(s->in) - s->in_len);
 		int rc;
 
 		if (n == -EAGAIN)
 			return 0;
 		if (n < 0)
-			return sender_over(s, (int)n, "receive: %s", channel_strerror(&s->config.channel, (int)n));
+			return sender_over(s, (int)n, "receive: %s", channel_strerror(lanes_back(&s->config.lanes), (int)n));
 		if (!n)
 			return sender_over(s, -ECONNRESET, "the backup closed the connection");
 		s->heard_us = s->now_us;
@@ -303,25 +303,22 @@ static int until_ms(uint64_t now_us, uint64_t since_us, unsigned int ms)
 
 static int wait_for_work(struct sender *s)
 {
-	struct pollfd fds[] = {
-		{.fd = s->config.channel.fd},
-		{.fd = s->wake_fd, .events = POLLIN},
-	};
+	struct pollfd fds[3] = {[2] = {.fd = s->wake_fd, .events = POLLIN}};
 	int silence_ms = until_ms(s->now_us, s->heard_us, atomic_load(&s->timeout_ms));
 	int beat_ms = until_ms(s->now_us, s->wrote_us, s->config.heartbeat_ms);
 	int wait_ms = silence_ms;
 
 	take_work(s);
-	fds[0].events = channel_events(&s->config.channel, sender_pending_bytes(s));
+	lanes_poll(&s->config.lanes, sender_pending_bytes(s), fds);
 	if (!sender_pending_bytes(s) && s->answered && beat_ms < wait_ms)
 		wait_ms = beat_ms;
 	if (sender_can_encode(s))
 		wait_ms = 0;
 
-	if (poll(fds, 2, wait_ms) < 0 && errno != EINTR)
+	if (poll(fds, 3, wait_ms) < 0 && errno != EINTR)
 		return sender_over(s, -errno, "poll: %s", strerror(errno));
 	s->now_us = clock_us();
-	if (fds[1].revents & POLLIN)
+	if (fds[2].revents & POLLIN)
 		event_clear(s->wake_fd);
 	if (fds[0].revents & (POLLIN | POLLERR | POLLHUP))
 		return hear(s);
@@ -343,7 +340,7 @@ static bool stopping(struct sender *s)
 static void say_goodbye(struct sender *s, enum goodbye cause, const char *text)
 {
 	uint64_t start_us = clock_us();
-	struct pollfd fd = {.fd = s->config.channel.fd, .events = POLLOUT};
+	struct pollfd fds[2];
 
 	sender_compact(s);
 	if (record_goodbye_add(&s->out, s->begun, cause, text))
@@ -351,7 +348,9 @@ static void say_goodbye(struct sender *s, enum goodbye cause, const char *text)
 	while (!flush(s) && sender_pending_bytes(s)) {
 		int left_ms = until_ms(clock_us(), start_us, GOODBYE_WAIT_MS);
 
-		if (!left_ms || poll(&fd, 1, left_ms) < 0)
+		lanes_poll(&s->config.lanes, true, fds);
+		fds[0].events &= (short)~POLLIN;
+		if (!left_ms || poll(fds, 2, left_ms) < 0)
 			return;
 	}
 }
@@ -382,7 +381,8 @@ static void lose(struct sender *s, int rc)
 		say_goodbye(s, GOODBYE_PROTOCOL, s->why);
 	else if (rc != -ECONNRESET && rc != -EPIPE && rc != -ETIMEDOUT && s->answered)
 		say_goodbye(s, GOODBYE_RESOURCES, s->why);
-	shutdown(s->config.channel.fd, SHUT_RDWR);
+	for (unsigned int i = 0; i < s->config.lanes.nr; i++)
+		shutdown(s->config.lanes.lane[i].channel.fd, SHUT_RDWR);
 
 	pthread_mutex_lock(&s->lock);
 	s->lost = true;
@@ -422,10 +422,9 @@ static void *sender_run(void *arg)
 	return NULL;
 }
 
-static int socket_prepare(const struct sender_config *c)
+static int socket_prepare(int fd, unsigned int timeout_ms)
 {
-	unsigned int timeout_ms = c->timeout_ms;
-	int fd = c->channel.fd, one = 1;
+	int one = 1;
 
 	/* Not every stream socket is TCP. */
 	if ((setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) ||
@@ -435,7 +434,8 @@ static int socket_prepare(const struct sender_config *c)
 	return 0;
 }
 
-static int add_hello(struct sender *s)
+/* The hello of lane 0 is the first of what the thread sends; the others are told of at once. */
+static int begin_stream(struct sender *s)
 {
 	struct stream_hello hello = {
 		.version = STREAM_VERSION,
@@ -448,8 +448,15 @@ static int add_hello(struct sender *s)
 	if (!at)
 		return -ENOMEM;
 	memcpy(hello.uuid, s->config.uuid, sizeof(hello.uuid));
+	hello.further = (uint16_t)(s->config.lanes.nr - 1);
 	stream_hello_put(at, &hello);
-	return 0;
+	for (unsigned int i = 0; i < s->config.lanes.nr; i++) {
+		int rc = socket_prepare(s->config.lanes.lane[i].channel.fd, s->config.timeout_ms);
+
+		if (rc)
+			return rc;
+	}
+	return lanes_announce(&s->config.lanes, &hello);
 }
 
 static int thread_start(struct sender *s)
@@ -469,11 +476,11 @@ static int thread_start(struct sender *s)
 int sender_new(const struct sender_config *config, struct sender **out)
 {
 	struct sender *s = calloc(1, sizeof(*s));
-	struct channel channel = config->channel;
+	struct lanes lanes = config->lanes;
 	int rc;
 
 	if (!s) {
-		channel_close(&channel);
+		lanes_close(&lanes);
 		return -ENOMEM;
 	}
 	s->config = *config;
@@ -490,11 +497,7 @@ int sender_new(const struct sender_config *config, struct sender **out)
 	if (!rc)
 		rc = epoch_hash_new(&s->hash);
 	if (!rc)
-		rc = add_hello(s);
-	if (!rc)
-		rc = socket_prepare(config);
-	if (!rc)
-		rc = channel_announce(&s->config.channel, s->out.data, STREAM_HELLO_SIZE);
+		rc = begin_stream(s);
 	if (!rc)
 		rc = thread_start(s);
 	if (rc) {
@@ -521,7 +524,7 @@ void sender_stop(struct sender *s)
 	event_raise(s->wake_fd);
 	pthread_join(s->thread, NULL);
 	s->running = false;
-	channel_close(&s->config.channel);
+	lanes_close(&s->config.lanes);
 }
 
 void sender_free(struct sender *s)
@@ -529,7 +532,7 @@ void sender_free(struct sender *s)
 	if (!s)
 		return;
 	sender_stop(s);
-	channel_close(&s->config.channel);
+	lanes_close(&s->config.lanes);
 	if (s->wake_fd >= 0)
 		close(s->wake_fd);
 	if (s->notify_fd >= 0)

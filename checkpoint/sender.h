@@ -6,13 +6,13 @@
 #ifndef CHECKPOINT_SENDER_H
 #define CHECKPOINT_SENDER_H
 
-#include "checkpoint/channel.h"
 #include "checkpoint/epoch.h"
+#include "checkpoint/lanes.h"
 
 struct sender;
 
 struct sender_config {
-	struct channel channel;		/* connected; owned by the sender, closed if sender_new() fails */
+	struct lanes lanes;		/* all connected; owned by the sender, closed if sender_new() fails */
 	const char *guest;
 	uint8_t uuid[16];
 	uint64_t term;

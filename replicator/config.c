@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "replicator/config.h"
+#include "checkpoint/record.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,6 +24,7 @@ static const struct policy policy_standard = {
 	.epoch_ms = 25,
 	.epoch_max_ms = 200,
 	.pause_pct = 10,
+	.streams = 1,
 	.window = 2,
 	.heartbeat_ms = 100,
 	.timeout_ms = 500,
@@ -105,6 +107,7 @@ static const struct key policy_keys[] = {
 	{"epoch_max_ms", KEY_NUMBER, IN_POLICY(epoch_max_ms), 1, 10000},
 	{"pause_pct", KEY_NUMBER, IN_POLICY(pause_pct), 1, 90},
 	{"window", KEY_NUMBER, IN_POLICY(window), 1, 15},
+	{"streams", KEY_NUMBER, IN_POLICY(streams), 1, STREAM_LANES_MAX},
 	{"heartbeat_ms", KEY_NUMBER, IN_POLICY(heartbeat_ms), 10, 60000},
 	{"timeout_ms", KEY_NUMBER, IN_POLICY(timeout_ms), 50, 600000},
 	{"hold_max_ms", KEY_NUMBER, IN_POLICY(hold_max_ms), 100, 600000},

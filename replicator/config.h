@@ -26,6 +26,7 @@ struct policy {
 	uint32_t epoch_ms, window;
 	bool adaptive; /* epochs of epoch_ms to epoch_max_ms */
 	uint32_t epoch_max_ms, pause_pct;
+	uint32_t streams; /* connections of an epoch stream */
 	uint32_t heartbeat_ms, timeout_ms, hold_max_ms;
 	uint32_t netbuf_mib, cache_mib;
 	enum takeover takeover;

@@ -145,7 +145,7 @@ struct guest *guest_new(struct daemon *d, const struct tag *tag, bool save)
 	g->tag = *tag;
 	g->state = GUEST_ABSENT;
 	g->peer_active = true; /* until it says otherwise */
-	g->stream_fd = -1;
+	heard_init(&g->heard);
 	g->since_us = clock_us();
 	if (save)
 		resume_tag(g);
@@ -162,8 +162,7 @@ struct guest *guest_new(struct daemon *d, const struct tag *tag, bool save)
 static void guest_free(struct guest *g)
 {
 	keeper_free(g);
-	if (g->stream_fd >= 0)
-		close(g->stream_fd);
+	heard_free(&g->heard);
 	if (g->prepare)
 		understudy__peer_prepare__free_unpacked(g->prepare, NULL);
 	HASH_DEL(g->d->guests, g);
@@ -473,7 +472,7 @@ static void on_gone(void *arg, struct worker_view *w, const char *cause)
 	if (g->state == GUEST_ABSENT || g->finalize)
 		return;
 	if (fsm_has_shell(g->state))
-		guest_backup_stream_over(g);
+		heard_close(&g->heard);
 	else
 		guest_primary_worker_gone(g);
 	guest_event(g, GUEST_WORKER_GONE, cause);
@@ -654,7 +653,8 @@ void guests_stream_arrived(void *arg, const struct stream_hello *hello, int fd)
 {
 	struct guest *g = guest_by_uuid(arg, hello->uuid);
 
-	if (!g || !g->awaiting_stream || g->token != hello->token) {
+	/* A further connection may come first, or when the stream already runs: its token says of which it is. */
+	if (!g || !(g->awaiting_stream || hello->lane) || g->token != hello->token) {
 		log_warn(g ? g->tag.name : NULL, "a stream that was not agreed on came in, closed");
 		close(fd);
 		return;

@@ -10,6 +10,7 @@
 #include "replicator/domains.h"
 #include "replicator/fsm.h"
 #include "replicator/frame.h"
+#include "replicator/heard.h"
 #include "replicator/peer.pb-c.h"
 #include "replicator/tags.h"
 #include "replicator/untold.h"
@@ -62,8 +63,7 @@ struct guest {
 	bool shell_made, mapped;  /* understudy-shell is done; the worker takes streams */
 	bool was_current;	  /* this shell has held a whole epoch: it may be used again */
 	bool awaiting_stream;	  /* token is valid */
-	int stream_fd;		  /* a duplicate, for its last-heard time only; -1: none */
-	uint64_t stream_heard_us; /* of the stream that is over, or as of the last stats */
+	struct heard heard;	  /* backup: of its stream, also when that is over */
 	bool invited;	      /* the primary stands still and waits for us to claim its record */
 	uint64_t invited_until_us;
 	bool failing;	      /* an invited activation failed: the record goes back before the primary hears of it */
@@ -178,10 +178,8 @@ void guest_backup_domains_changed(struct guest *g, const struct domain_entry *e)
 void guest_backup_prepare(struct daemon *d, const Understudy__PeerPrepare *m);
 void guest_backup_peer_message(struct guest *g, enum peer_type type, const ProtobufCMessage *m);
 void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hello, int fd);
-void guest_backup_stream_over(struct guest *g);
 /* An activated shell gets the guest's name, and somebody who waits for its end as xl would. */
 void guest_take_name(struct guest *g);
-uint64_t guest_backup_stream_heard_us(const struct guest *g);
 
 /* STANDBY only. `switchover`: the primary waits for the outcome. */
 void guest_take_over(struct guest *g, const char *cause, bool switchover);

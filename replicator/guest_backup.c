@@ -76,30 +76,6 @@ static void refuse_pending(struct guest *g, const char *reason)
 
 /* ---- the stream ---- */
 
-static void stream_fd_close(struct guest *g)
-{
-	if (g->stream_fd < 0)
-		return;
-	/* The duplicate must not keep a connection open that the worker has closed. */
-	shutdown(g->stream_fd, SHUT_RDWR);
-	close(g->stream_fd);
-	g->stream_fd = -1;
-}
-
-uint64_t guest_backup_stream_heard_us(const struct guest *g)
-{
-	int64_t silent_ms = tcp_silent_ms(g->stream_fd);
-	uint64_t heard = silent_ms < 0 ? 0 : clock_us() - (uint64_t)silent_ms * 1000;
-
-	return heard > g->stream_heard_us ? heard : g->stream_heard_us;
-}
-
-void guest_backup_stream_over(struct guest *g)
-{
-	g->stream_heard_us = guest_backup_stream_heard_us(g);
-	stream_fd_close(g);
-}
-
 void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hello, int fd)
 {
 	Understudy__WorkerCommand c = UNDERSTUDY__WORKER_COMMAND__INIT;
@@ -108,7 +84,8 @@ void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hel
 	int rc;
 
 	fi_point("D_STREAM");
-	guest_backup_stream_over(g);
+	if (!hello->lane)
+		heard_close(&g->heard);
 	m.uuid.data = g->tag.uuid;
 	m.uuid.len = sizeof(g->tag.uuid);
 	m.term = g->prepare_term;
@@ -117,6 +94,8 @@ void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hel
 	m.promise_ms = keeper_decides(g) ? guest_policy(g)->timeout_ms : 0;
 	m.drift_ppm = g->d->config.witness_drift_ppm;
 	m.tls = guest_tls(g, &tls);
+	m.lane = hello->lane;
+	m.further = hello->further;
 	c.command_case = UNDERSTUDY__WORKER_COMMAND__COMMAND_STREAM;
 	c.stream = &m;
 	rc = guest_command(g, &c, fd);
@@ -126,9 +105,10 @@ void guest_backup_stream_arrived(struct guest *g, const struct stream_hello *hel
 		close(fd);
 		return;
 	}
+	heard_add(&g->heard, hello->lane, fd);
+	if (hello->lane)
+		return;
 	g->awaiting_stream = false;
-	g->stream_heard_us = clock_us();
-	g->stream_fd = fd;
 	log_info(g->tag.name, "stream attached, term %" PRIu64, g->prepare_term);
 }
 
@@ -145,7 +125,7 @@ static void answer_prepared(struct guest *g)
 		return;
 	}
 	fi_point("D_PREPARED");
-	guest_backup_stream_over(g);
+	heard_close(&g->heard);
 	g->awaiting_stream = true;
 	g->prepare_term = g->prepare->term;
 	g->tag.term = g->prepare->term;
@@ -263,7 +243,7 @@ static void begin_removing(struct guest *g)
 	fi_point("D_REMOVE");
 	set_current(g, false);
 	g->awaiting_stream = false;
-	guest_backup_stream_over(g);
+	heard_close(&g->heard);
 	if (g->domid)
 		workers_release(g->d->workers, g->domid);
 	remove_shell(g);
@@ -273,7 +253,7 @@ static void entered_absent(struct guest *g, enum guest_event event, const char *
 {
 	set_current(g, false);
 	g->awaiting_stream = g->was_current = false;
-	guest_backup_stream_over(g);
+	heard_close(&g->heard);
 	if (event == GUEST_VANISHED) {
 		if (g->domid)
 			workers_release(g->d->workers, g->domid);
@@ -520,7 +500,7 @@ static void activated(struct guest *g, const Understudy__WorkerActivated *a)
 		   (int64_t)(now - (g->declared_us ? g->declared_us : g->begin_us)),
 		   (int64_t)(g->last_heard_us ? now - g->last_heard_us : 0),
 		   (int64_t)a->received_again, (int64_t)a->sent_again);
-	stream_fd_close(g);
+	heard_close(&g->heard);
 	g->declared_dead = false;
 	g->declared_us = g->last_heard_us = 0;
 	g->problem[0] = '\0';
@@ -699,7 +679,7 @@ static void stream_state(struct guest *g, const Understudy__WorkerStreamState *s
 	g->tag.epoch = s->epoch;
 	if (!s->connected && s->cause[0]) {
 		log_warn(g->tag.name, "stream over: %s", s->cause);
-		guest_backup_stream_over(g);
+		heard_close(&g->heard);
 	}
 	shell_complete(g);
 	if (s->current && s->connected && g->state == GUEST_WAITING && !g->awaiting_stream)
@@ -714,9 +694,8 @@ void guest_backup_worker_event(struct guest *g, struct worker_view *w,
 	switch (e->event_case) {
 	case UNDERSTUDY__WORKER_EVENT__EVENT_STATS:
 		g->tag.epoch = w->epoch;
-		if (g->stream_fd < 0 && e->stats->heard_us_ago &&
-		    clock_us() - e->stats->heard_us_ago > g->stream_heard_us)
-			g->stream_heard_us = clock_us() - e->stats->heard_us_ago;
+		if (!heard_live(&g->heard) && e->stats->heard_us_ago)
+			heard_note(&g->heard, clock_us() - e->stats->heard_us_ago);
 		break;
 	case UNDERSTUDY__WORKER_EVENT__EVENT_STREAM_STATE:
 		stream_state(g, e->stream_state);
@@ -753,7 +732,8 @@ void guest_backup_domains_changed(struct guest *g, const struct domain_entry *e)
 		g->domid = e->domid;
 		g->shell_made = g->mapped = true;
 		g->was_current = g->tag.current;
-		g->stream_heard_us = 0;
+		heard_close(&g->heard);
+		g->heard.at_us = 0;
 		guest_event(g, GUEST_SHELL_READY, "found here");
 		if (w && w->ready)
 			guest_backup_hello(g, (struct worker_view *)w);

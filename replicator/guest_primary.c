@@ -180,6 +180,7 @@ static void begin_syncing(struct guest *g)
 	policy.epoch_max_ms = p->adaptive ? p->epoch_max_ms : 0;
 	policy.pause_pct = p->pause_pct;
 	policy.window = p->window;
+	policy.streams = p->streams;
 	policy.heartbeat_ms = p->heartbeat_ms;
 	policy.timeout_ms = p->timeout_ms;
 	policy.hold_max_ms = p->hold_max_ms;

@@ -46,7 +46,7 @@ void guest_judge(struct guest *g, uint64_t now)
 	    now < peer_read_us(g->d->peer) + (keeper_decides(g) ? limit_us / 2 : limit_us))
 		return;
 	control = peer_heard_us(g->d->peer);
-	stream = guest_backup_stream_heard_us(g);
+	stream = heard_us(&g->heard);
 	heard = control > stream ? control : stream;
 	since = heard > g->d->awake_us ? heard : g->d->awake_us;
 	/* Its daemon is there and says that the guest is not: the host was restarted. */

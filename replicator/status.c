@@ -95,7 +95,7 @@ static void add_stats(Understudy__GuestStatus *s, const struct worker_view *w)
 /* The kernel's word on a stream that this daemon has handed on: of now, not of the last stats. */
 static void add_stream_heard(Understudy__GuestStatus *s, const struct guest *g)
 {
-	uint64_t heard = g->stream_fd >= 0 ? guest_backup_stream_heard_us(g) : 0;
+	uint64_t heard = heard_live(&g->heard) ? heard_us(&g->heard) : 0;
 	uint64_t now = clock_us();
 
 	if (heard)

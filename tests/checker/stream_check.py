@@ -14,6 +14,7 @@ import lz4.block
 import xxhash
 
 PAGE = 4096
+LANES_MAX = 8
 MAGIC = b"UNDRSTDY"
 WHOLE, MALFORMED, USAGE, TORN = range(4)
 
@@ -98,13 +99,14 @@ class Checker:
     def hello(self):
         data = self.source.take(56, "the hello")
         need(data[:8] == MAGIC, "not the magic of an epoch stream")
-        token, version, zero, _features = struct.unpack_from("<QHHI", data, 8)
+        token, version, lane, _features = struct.unpack_from("<QHHI", data, 8)
         need(self.args.token is None or token == self.args.token, "wrong token")
         need(version == 1, f"version {version} is not spoken here")
         self.uuid = uuid.UUID(bytes=data[24:40])
         need(self.args.uuid is None or self.uuid == self.args.uuid, f"another guest: {self.uuid}")
-        self.term, zero2 = struct.unpack_from("<QQ", data, 40)
+        self.term, further, zero, zero2 = struct.unpack_from("<QHHI", data, 40)
         need(zero == 0 and zero2 == 0, "reserved bytes are not zero")
+        need(lane == 0 and further < LANES_MAX, f"connection {lane} of {further + 1}")
         need(self.args.term is None or self.term == self.args.term, f"another term: {self.term}")
 
     def record(self):

@@ -1,4 +1,4 @@
-// sources: checkpoint/receiver.c checkpoint/channel.c common/tls.c checkpoint/record.c checkpoint/epoch.c checkpoint/page_codec.c common/buf.c common/log.c common/fault.c
+// sources: checkpoint/receiver.c checkpoint/lanes.c checkpoint/channel.c common/tls.c checkpoint/record.c checkpoint/epoch.c checkpoint/page_codec.c common/buf.c common/log.c common/fault.c
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The backup's end of an epoch stream, fed with anything. No mutation would hit a checksum: the

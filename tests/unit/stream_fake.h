@@ -89,7 +89,7 @@ static const struct receiver_ops shell_ops = {.page = shell_page, .apply = shell
 static inline struct receiver_config fake_receiver_config(int fd, uint64_t pages)
 {
 	struct receiver_config c = {
-		.channel.fd = fd,
+		.lanes = lanes_plain(fd),
 		.guest = "fake1",
 		.term = FAKE_TERM,
 		.token = FAKE_TOKEN,
@@ -108,7 +108,7 @@ static inline struct receiver_config fake_receiver_config(int fd, uint64_t pages
 static inline struct sender_config fake_sender_config(int fd)
 {
 	struct sender_config c = {
-		.channel.fd = fd,
+		.lanes = lanes_plain(fd),
 		.guest = "fake1",
 		.term = FAKE_TERM,
 		.token = FAKE_TOKEN,

@@ -42,8 +42,8 @@ static void pair_start(struct pair *p, const struct sender_config *sc,
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p->fd), 0);
 	s = sc ? *sc : fake_sender_config(-1);
 	r = rc ? *rc : fake_receiver_config(-1, PAGES);
-	s.channel.fd = p->fd[0];
-	r.channel.fd = p->fd[1];
+	s.lanes = lanes_plain(p->fd[0]);
+	r.lanes = lanes_plain(p->fd[1]);
 	shell_init(&p->shell, PAGES);
 	p->memory = calloc(PAGES, FAKE_PAGE);
 	assert_int_equal(receiver_new(&r, &shell_ops, &p->shell, &p->r), 0);
@@ -805,7 +805,7 @@ static void run_liar(const uint8_t *bytes, size_t len, int want)
 	int fd[2], waited_ms = 0;
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
-	sc.channel.fd = fd[0];
+	sc.lanes = lanes_plain(fd[0]);
 	sc.timeout_ms = 2000;
 	assert_int_equal(sender_new(&sc, &s), 0);
 	stream_answer_put(answer,

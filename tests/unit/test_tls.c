@@ -17,7 +17,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-enum { PAGES = 32, WAIT_MS = 20000, SILENT_MS = 3000, EPOCHS = 12, DAYS = 60, DAY_S = 24 * 60 * 60, BULK_BYTES = 1 << 20 };
+enum { PAGES = 128, WAIT_MS = 20000, SILENT_MS = 3000, EPOCHS = 12, DAYS = 60, DAY_S = 24 * 60 * 60, BULK_BYTES = 1 << 20 };
 
 static char root[] = "/tmp/understudy-tls.XXXXXX";
 
@@ -122,7 +122,7 @@ static void submit_all(struct sender *s, uint8_t *memory)
 }
 
 /* A primary with `a` and a backup with `b` (NULL: without TLS) until either gives up or all is acknowledged. */
-static void stream_between(const Understudy__WorkerTls *a, const Understudy__WorkerTls *b, struct outcome *o)
+static void stream_between(const Understudy__WorkerTls *a, const Understudy__WorkerTls *b, unsigned int lanes, struct outcome *o)
 {
 	struct sender_config sc = fake_sender_config(-1);
 	struct receiver_config rc = fake_receiver_config(-1, PAGES);
@@ -130,19 +130,23 @@ static void stream_between(const Understudy__WorkerTls *a, const Understudy__Wor
 	struct shell shell;
 	struct sender *s;
 	struct receiver *r;
-	int fd[2];
+	int fd[STREAM_LANES_MAX][2];
 
 	*o = (struct outcome){0};
 	sc.timeout_ms = SILENT_MS;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
 	shell_init(&shell, PAGES);
-	assert_int_equal(channel_open(&sc.channel, a, true, "fake1"), 0);
-	assert_int_equal(channel_open(&rc.channel, b, false, "fake1"), 0);
-	channel_attach(&sc.channel, fd[0]);
-	channel_attach(&rc.channel, fd[1]);
+	assert_int_equal(lanes_open(&sc.lanes, lanes, a, true, "fake1"), 0);
+	assert_int_equal(lanes_open(&rc.lanes, lanes, b, false, "fake1"), 0);
+	for (unsigned int i = 0; i < lanes; i++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd[i]), 0);
+		assert_int_equal(lanes_attach(&sc.lanes, i, fd[i][0]), 0);
+	}
+	assert_int_equal(lanes_attach(&rc.lanes, 0, fd[0][1]), 0);
 	assert_int_equal(sender_new(&sc, &s), 0);
 	submit_all(s, memory);
 	assert_int_equal(receiver_new(&rc, &shell_ops, &shell, &r), 0);
+	for (unsigned int i = 1; i < lanes; i++)
+		assert_int_equal(receiver_add_lane(r, i, fd[i][1]), 0);
 	for (uint64_t end = clock_us() + WAIT_MS * 1000; o->acked < EPOCHS && !o->sender_error && clock_us() < end;) {
 		struct pollfd fds[] = {{.fd = o->receiver_over ? -1 : receiver_fd(r), .events = POLLIN}, {.fd = sender_fd(s), .events = POLLIN}};
 		int left = 1;
@@ -171,10 +175,12 @@ static void test_epochs_arrive(void **state)
 	struct end a, b;
 	struct outcome o;
 
-	stream_between(end_of(&a, "good/A", "beta"), end_of(&b, "good/B", "alpha"), &o);
-	assert_string_equal(o.cause, "");
-	assert_int_equal(o.acked, EPOCHS);
-	assert_true(o.same);
+	for (unsigned int lanes = 1; lanes <= 3; lanes++) {
+		stream_between(end_of(&a, "good/A", "beta"), end_of(&b, "good/B", "alpha"), lanes, &o);
+		assert_string_equal(o.cause, "");
+		assert_int_equal(o.acked, EPOCHS);
+		assert_true(o.same);
+	}
 }
 
 /* Neither side gets anything from the wrong other, and the log says what is wrong with it. */
@@ -182,7 +188,7 @@ static void refused(const Understudy__WorkerTls *a, const Understudy__WorkerTls 
 {
 	struct outcome o;
 
-	stream_between(a, b, &o);
+	stream_between(a, b, 1, &o);
 	assert_int_equal(o.acked, 0);
 	assert_int_equal(o.applied, 0);
 	assert_int_not_equal(o.sender_error, 0);
@@ -317,7 +323,7 @@ static void test_renewal(void **state)
 	assert_int_equal(authority_open(in_root("good/A"), &au, why), 0);
 	assert_int_equal(authority_install(au, "alpha", DAYS, why), 0);
 	authority_close(au);
-	stream_between(end_of(&a, "good/A", "beta"), end_of(&b, "good/B", "alpha"), &o);
+	stream_between(end_of(&a, "good/A", "beta"), end_of(&b, "good/B", "alpha"), 1, &o);
 	assert_int_equal(o.acked, EPOCHS);
 	assert_int_equal(stat(in_root("good/A/ca.key"), &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
